@@ -148,7 +148,7 @@ const sideBySide = ({ models, sentences }) => {
   steered(list, show, go);
   const found = sentences.findIndex(({ n }) => n === addressed()); // else one of middle length
   state.selected = found < 0 ? Math.floor(sentences.filter(({ why }) => why === "by length").length / 2) : found;
-  if (found >= 0) byId("sentence").scrollIntoView();
+  if (found >= 0) scrollToElement(byId("sentence"));
   update();
 };
 

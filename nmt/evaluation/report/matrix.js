@@ -281,7 +281,9 @@ const steered = (list, show, go) => {
   });
 };
 
-// Selects a sentence in the list and scrolls to it; scrollIntoView would move the start of Tab navigation.
+// Scrolls the page to an element; scrollIntoView would move the start of Tab navigation past all that is above it.
+const scrollToElement = (node) => scrollTo(0, scrollY + node.getBoundingClientRect().top);
+// Selects a sentence in the list and scrolls the list, not the page, to it.
 const select = (list, index) => {
   list.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
   list.setAttribute("aria-activedescendant", "option-" + index);

@@ -160,7 +160,7 @@ const browse = (data) => {
   examples?.append(...chosen.map(([name, of]) => example(chosen.length === 1 ? "The only sentence" : name, ...of)));
   const requested = sentences[addressed() - 1] ? addressed() - 1 : -1;
   update();
-  if (requested >= 0) { show(requested); byId("sentence").scrollIntoView(); }
+  if (requested >= 0) { show(requested); scrollToElement(byId("sentence")); }
 };
 
 if (byId("texts")) browse(JSON.parse(byId("texts").textContent));

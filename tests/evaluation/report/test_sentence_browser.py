@@ -279,6 +279,8 @@ def test_a_word_is_traced_by_pointer_and_by_keyboard(show, example):
 def test_everything_is_reached_by_keyboard(show, example):
     page = show(example(), "#sentence-2")
     page.wait_for_selector("#matrix tbody td")
+    assert page.evaluate("scrollY") > 0
+    assert abs(page.evaluate("document.getElementById('sentence').getBoundingClientRect().top")) < 1
     reached, last = [], None
     for _ in range(80):
         page.keyboard.press("Tab")
