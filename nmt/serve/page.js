@@ -355,6 +355,10 @@ const column = (model, limits) => {
     });
     tagged.textContent = sentences.map(({ translation }) => translation).join("\n");
     tagged.hidden = !sentences.some(({ spans }) => spans?.length);
+    const entry = ({ source, target, used }) => `${source} → ${target}${used ? "" : " (not there as whole words)"}`;
+    const terms = distinct(sentences.map((found) => (found.terms ?? []).map(entry)));
+    part("terms").textContent = `Terms of the glossary: ${terms.join(", ")}`;
+    part("terms").hidden = !terms.length;
     text.setAttribute("aria-busy", "false");
     if (failed.length) showError(new Error(failed.map(({ line, error }) => `Line ${line}: ${error}`).join(" ")));
     state.segments = sentences.flatMap(({ details }) => details).filter(({ source }) => source.trim());
@@ -374,7 +378,7 @@ const column = (model, limits) => {
     part("translation").lang = target_lang ?? model.target_lang;
     translationRequest = new AbortController();
     const { signal } = translationRequest, text = part("translation"), lines = [];
-    for (const name of ["error", "result", "attention", "tagged"]) part(name).hidden = true;
+    for (const name of ["error", "result", "attention", "tagged", "terms"]) part(name).hidden = true;
     state.traced = null;
     text.textContent = "";
     text.setAttribute("aria-busy", "true");

@@ -603,6 +603,24 @@ def test_bold_in_bold_out(show, client):
     assert not model(page, "deep").locator(".tagged").is_visible()
 
 
+def test_terms_of_the_glossary_are_listed(show, serve, tmp_path):
+    (tmp_path / "terms.tsv").write_text("red\tBLUE\nbook\tA\n", "utf-8")
+    page = show(serve("deep", glossary=str(tmp_path / "terms.tsv")))
+
+    def lose_one(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace('"used":true', '"used":false', 1))
+
+    terms = model(page, "deep").locator(".terms")
+    translate(page, "seven red dogs\na red book")
+    assert terms.inner_text() == "Terms of the glossary: red → BLUE, book → A"
+    page.route("**/api/stream", lose_one)
+    translate(page, "red")
+    assert terms.inner_text() == "Terms of the glossary: red → BLUE (not there as whole words)"
+    translate(page, "a house")
+    assert not terms.is_visible()
+
+
 def test_a_span_marks_its_words_in_both_lines(show, client):
     page = show(client, "?model=deep&markup=1&text=" + quote(TAGGED))
     page.wait_for_selector("#status:has-text('Done')")
