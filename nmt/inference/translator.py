@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nmt import checkpoint, search
-from nmt.alignment import AlignmentSource, StoredAlignmentSource
+from nmt.alignment import AlignmentSource, Link, StoredAlignmentSource
 from nmt.alignment.markup import Matrix, Ranges, unit_weights
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
@@ -379,9 +379,7 @@ class Translator:
                 texts[unknown[number]] = self.tokenizer.decode_target(ids, copies)
         return texts
 
-    def attention_weights(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def attention_weights(self, sources: Ids, targets: Ids) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Run `attention_model` with teacher forcing on pairs of ids without end tokens.
 
         Yields:
@@ -409,9 +407,13 @@ class Translator:
                         return
                     yield from part
 
-    def subword_links(
-        self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
-    ) -> list[tuple[int, int]]:
+    def attention_shape(self) -> tuple[int, int]:
+        """Return the numbers of layers and heads of the attention to the source, (0, 0) without."""
+        for _, weights in self.attention_weights([[]], [[]]):
+            return weights.shape[0], weights.shape[1]
+        return 0, 0
+
+    def subword_links(self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]) -> list[Link]:
         """Return links (source, target) from each target subword to the one it attends to most, unless that is </s>.
 
         Tags count as </s> does.
@@ -457,7 +459,7 @@ class Translator:
         tokenizer = self.tokenizer
         return tokenizer.source_words(texts[0], [*source, EOS]), tokenizer.target_words(texts[1], [*target, EOS])
 
-    def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
+    def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[Link]] | None:
         """Return word links of pairs of texts; None for a model without attention."""
         sources, targets = self.encode_pairs(pairs)
         weights = self.attention_weights(sources, targets)
@@ -501,9 +503,7 @@ def evaluation_mode(model: Seq2Seq) -> Iterator[None]:
         model.train(was_training)
 
 
-def _batches(
-    order: Sequence[int], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], sources: Ids, targets: Ids) -> Iterator[list[int]]:
     """Yield batches of indices with at most `BATCH_TOKENS` padded tokens on either side."""
     batch: list[int] = []
     max_length = 0

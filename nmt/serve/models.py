@@ -116,7 +116,7 @@ def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.dev
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)
         examples = _examples(trained.data, run_directory(file := checkpoint.resolve(path)))
-        glossary, shape = load_glossary(config.glossary, translator, config.glossary_mode), _attention_shape(translator)
+        glossary, shape = load_glossary(config.glossary, translator, config.glossary_mode), translator.attention_shape()
         served.append(ServedModel(name, translator, trained, max_tokens, shape, examples, glossary))
         log.info("%s: %s", name, file)
     return served
@@ -130,12 +130,6 @@ def _names(paths: Sequence[str]) -> list[str]:
         if names.count(name) > 1:
             raise ValueError(f"checkpoint: {name} is given twice; give each model once")
     return names
-
-
-def _attention_shape(translator: Translator) -> tuple[int, int]:
-    for _, weights in translator.attention_weights([[]], [[]]):
-        return int(weights.shape[0]), int(weights.shape[1])
-    return 0, 0
 
 
 def _examples(data: DataConfig, run: Path) -> list[str]:
