@@ -81,7 +81,6 @@ class Translator:
         device: of the model.
         carried: the stored alignment source; None: the mean of all layers and heads.
         member: of an ensemble the number, from 1, of the model whose attention is used; None: it is no ensemble.
-        on_sample: called for each sample that mbr compares with the others; it may raise to stop.
 
     Raises:
         ValueError: an option of the search needs attention, and the model has none.
@@ -96,12 +95,12 @@ class Translator:
         *,
         carried: StoredAlignmentSource | None = None,
         member: int | None = None,
-        on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
         self.precision = resolve_precision(config.precision, device)
-        self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
+        self.stored_source, self.member = carried or StoredAlignmentSource(), member
         self.engine: Engine | None = None
+        self.on_sample: Callable[[], None] | None = None  # called for each sample of mbr; it may raise to stop
         self.data: DataConfig | None = None  # of the run, where `into` was called, and what with
         self.target_lang: str | None = None
         self.tag: str | None = None

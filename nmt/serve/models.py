@@ -22,7 +22,6 @@ from nmt.data.corpora import corpus_tags, default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.glossary import Glossary, load_glossary
-from nmt.inference.interventions import Intervention
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -71,10 +70,6 @@ class ServedModel:
         translator = self.translator.into(self.config.data, target_lang, tag)
         is_default = translator.target_lang == default_direction(self.config.data)[1]  # the language of the glossary
         return dataclasses.replace(self, translator=translator, glossary=self.glossary if is_default else None)
-
-    def intervene(self, interventions: Sequence[Intervention]) -> Self:
-        """Return the model in which these act; raise ValueError for what it cannot do."""
-        return dataclasses.replace(self, translator=self.translator.intervene(interventions)) if interventions else self
 
     def info(self) -> dict[str, Any]:
         """Return the fields of `schemas.ModelInfo`."""
