@@ -94,10 +94,9 @@ class LineTranslator:
             group = [results[i] for i in indices]
             texts = [text for result in group for text in result.segments]
             begun = ["" if n else result.request.forced for result in group for n in range(len(result.segments))]
-            terms = [terms for result in group for terms in self._annotations(result)] or None
-            phrases = [phrases for result in group for phrases in self._phrases(result)] or None
-            prefixes = begun if any(begun) else None
-            best = iter(model.n_best(texts, prefixes=prefixes, phrases=phrases, terms=terms))
+            terms = [terms for result in group for terms in self._annotations(result)]
+            phrases = [phrases for result in group for phrases in self._phrases(result)]
+            best = iter(model.n_best(texts, prefixes=begun, phrases=phrases, terms=terms))
             for i, result in zip(indices, group, strict=True):
                 translated[i] = result = result._replace(best=[next(best) for _ in result.segments])
                 if self.glossary is not None:

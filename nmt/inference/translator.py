@@ -66,9 +66,7 @@ class Engine(Protocol):
     description: str
 
     def holds(self, config: SearchConfig) -> bool: ...
-    def decode(
-        self, translator: "Translator", sources: Ids, prefixes: Ids | None, phrases: Phrases | None
-    ) -> Decoded: ...
+    def decode(self, translator: "Translator", sources: Ids, prefixes: Ids, phrases: Phrases) -> Decoded: ...
 
 
 class Translator:
@@ -239,22 +237,18 @@ class Translator:
         contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`. `terms` are as in
         `encode_sources`.
         """
-        sources, tags = self.encode_sources(texts, terms), self.tokenizer.prefixes[1]
-        prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
-        prefix_ids = None if prefixes is None else self.tokenizer.encode_target(prefixes)
-        begun = [len(ids) > len(tags) for ids in prefix_ids or []]
-        indices = [i for i, text in enumerate(texts) if not is_blank(text) or (begun and begun[i])]
-        selected_sources = [sources[i] for i in indices]
-        selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
-        selected_phrases = None if phrases is None else [self.encode_phrases(phrases[i]) for i in indices]
+        sources, num_tags = self.encode_sources(texts, terms), len(self.tokenizer.prefixes[1])
+        prefix_ids = self.tokenizer.encode_target(prefixes or [""] * len(texts))  # tags are forced
+        indices = [i for i, text in enumerate(texts) if not is_blank(text) or len(prefix_ids[i]) > num_tags]
+        selected_sources, selected_prefixes = ([ids[i] for i in indices] for ids in (sources, prefix_ids))
+        selected_phrases = [self.encode_phrases(phrases[i]) if phrases else [] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
         with self.decoding():
             to_text = self.tokenizer.decode_target
             options = self.model, selected_sources, self.config, self.device
-            forced = selected_prefixes, selected_phrases
-            decoded = search.decode(*options, prefixes=forced[0], phrases=forced[1], text=to_text)
+            decoded = search.decode(*options, prefixes=selected_prefixes, phrases=selected_phrases, text=to_text)
             if self.engine is not None:
-                decoded = self.engine.decode(self, selected_sources, *forced)
+                decoded = self.engine.decode(self, selected_sources, selected_prefixes, selected_phrases)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 text, source = texts[indices[index]], selected_sources[index]
                 translations[indices[index]] = self._to_translations(hypotheses, text, source)

@@ -54,7 +54,7 @@ class _CancellableTranslator(Translator):
                 name: [values[i]] for name, values in others.items() if values and values[i]
             }  # phrases or terms
             if self.inner.engine_used or asked:
-                steps = iter(self.inner.n_best([text], prefixes=[prefix] if prefix else None, **asked))
+                steps = iter(self.inner.n_best([text], prefixes=[prefix], **asked))
             for best in steps:
                 self.on_progress(before + best[0].text)
             translations.append(best)
