@@ -80,13 +80,9 @@ class Glossary:
         targets = ((*span, self.entries.get(term) or self._folded.get(term.lower())) for span, term in found)
         return [(start, end, target) for start, end, target in targets if target is not None]
 
-    def terms(self, text: str) -> list[tuple[str, str]]:
-        """Return the terms of a text and their targets, as `find` does."""
-        return [(text[start:end], target) for start, end, target in self.find(text)]
-
     def used(self, segments: Sequence[str], translation: str) -> list[Term]:
         """Return the terms of the segments of a text, and which of them the translation has, each as often as asked."""
-        wanted = [term for segment in segments for term in self.terms(segment)]
+        wanted = [(text[start:end], target) for text in segments for start, end, target in self.find(text)]
         left = {target: len(re.findall(_whole(target), translation)) for _, target in wanted}
         ranks = [[target for _, target in wanted[:i]].count(target) for i, (_, target) in enumerate(wanted)]
         return [Term(*term, rank < left[term[1]]) for term, rank in zip(wanted, ranks, strict=True)]

@@ -134,7 +134,7 @@ class LineTranslator:
         """Return for each segment what its translation must contain; [] without a hard glossary."""
         if self.glossary is None or self.glossary.is_soft:
             return []
-        phrases = [[target for _, target in self.glossary.terms(text)] for text in self._texts_of_terms(result)]
+        phrases = [[target for *_, target in self.glossary.find(text)] for text in self._texts_of_terms(result)]
         for text, wanted in zip(result.segments, phrases, strict=True):
             wanted += [match[0] for match in PLACEHOLDER.finditer(text)] if result.request.placeholders else []
         return phrases

@@ -266,13 +266,8 @@ class Translator:
             phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
         return phrases
 
-    def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
-        """Yield the most promising translation of one text after every step, and finally the translation."""
-        for n_best in self.stream_n_best(text, prefix=prefix):
-            yield n_best[0]
-
     def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
-        """Yield as `stream`, and finally the `n_best` translations, as `n_best` returns them."""
+        """Yield the most promising translation of one text after every step, and finally its `n_best` translations."""
         if self.config.method != "beam" or is_blank(text):
             yield self.n_best([text], prefixes=[prefix])[0]
             return

@@ -196,7 +196,7 @@ def test_lines_that_only_look_blank_are_not_translated(
     for number, (line, result) in enumerate(zip(blank, results, strict=False), 1):
         source = line.removesuffix("\r")
         assert lines.to_json(number, result) == {**empty, "line": number, "source": source}
-        assert [*model.stream(line)] == [EMPTY_TRANSLATION]
+        assert [*model.stream_n_best(line)] == [[EMPTY_TRANSLATION]]
     assert empty["translation"] == ""
     assert empty["links"] == empty["source_subwords"] == []
     assert lines.counts == {"split": 0, "truncated": results[-1].best[0][0].truncated, "unknown words": 0}
@@ -648,11 +648,11 @@ def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
     assert begun[0].text.startswith("THE C")
     assert beam.n_best([" "], prefixes=["A"])[0][0].text.startswith("A")
     for text in ("the dog sees", ""):
-        *_, last = beam.stream(text)
+        *_, (last,) = beam.stream_n_best(text)
         assert last == beam.translate([text])[0]
-    *partial, last = beam.stream("the dog sees things .", prefix="THE")
+    *partial, (last,) = beam.stream_n_best("the dog sees things .", prefix="THE")
     assert len(partial) >= len(last.tokens)
-    assert all(t.text.startswith("THE"[: len(t.text)]) for t in partial)
+    assert all(t.text.startswith("THE"[: len(t.text)]) for (t,) in partial)
 
 
 def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:
