@@ -32,7 +32,7 @@ class Glossary:
         places: where each entry comes from, for messages.
 
     Raises:
-        ValueError: a term is empty.
+        TypeError, ValueError: a term is no text, or an empty one.
     """
 
     def __init__(self, entries: Mapping[str, str], places: Mapping[str, str] | None = None) -> None:
@@ -41,6 +41,8 @@ class Glossary:
         self.is_soft = False
         for source, target in entries.items():
             for side, text in (("source", source), ("target", target)):
+                if not isinstance(text, str):
+                    raise TypeError(f"glossary: {text!r} is no text; a dictionary has target terms by source terms")
                 if not text.strip() or "\n" in text:
                     raise ValueError(f"{self.places[source]}: the {side} term is empty or has a line break")
             self._folded.setdefault(source.lower(), target)
@@ -98,9 +100,9 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
     """Return the glossary of a file, or of a dictionary, for a translator and one of `MODES`; None for none.
 
     Raises:
-        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if a dictionary has other things than
-            texts, the vocabulary cannot write a target, the search cannot hold phrases (hard), the model was trained
-            without terms (soft), or there is a mode and no glossary.
+        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if the vocabulary cannot write a
+            target, the search cannot hold phrases (hard), the model was trained without terms (soft), or there is a
+            mode and no glossary.
     """
     if mode not in MODES:
         raise ValueError(f"glossary_mode={mode}: must be one of {', '.join(MODES)}")
@@ -108,9 +110,6 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
         if mode != MODES[0]:
             raise ValueError(f"glossary_mode={mode}: there is no glossary; give one, as in glossary=terms.tsv")
         return None
-    pairs = source.items() if isinstance(source, Mapping) else ()
-    if wrong := [term for pair in pairs for term in pair if not isinstance(term, str)]:
-        raise TypeError(f"glossary: {wrong[0]!r} is no text; a dictionary has target terms by source terms")
     glossary = Glossary(source) if isinstance(source, Mapping) else Glossary.read(source)
     glossary.is_soft = mode == "soft"
     if glossary.is_soft:

@@ -231,9 +231,8 @@ class LineTranslator:
         if self.glossary:
             record["terms"] = [term._asdict() for term in result.terms]
         if self.translator.config.n_best > 1:
-            subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
-            all_values = zip(n_best, scores, subwords, strict=True)
-            record["n_best"] = [{"text": t.text, **values, "subwords": names} for t, values, names in all_values]
+            scored, subwords = zip(n_best, scores, strict=True), self.translator.tokenizer.target_subwords
+            record["n_best"] = [{"text": t.text, **values, "subwords": subwords(t.tokens)} for t, values in scored]
         return record | self._alignment(result)
 
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:
