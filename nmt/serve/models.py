@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-import torch
-
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.loading import load_translator
@@ -100,12 +98,12 @@ class ServedModel:
         }
 
 
-def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
+def load_models(config: ServeConfig, overrides: Sequence[str]) -> list[ServedModel]:
     """Load the models of `checkpoint`; raise ValueError or OSError when one cannot be read or is given twice."""
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        translator, trained = load_translator(path, device, config, overrides)
+        translator, trained = load_translator(path, config, overrides)
         translator.engine = make_engine(translator, trained, config.engine)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:

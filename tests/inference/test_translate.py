@@ -268,9 +268,9 @@ def test_options_that_the_model_does_not_support_are_one_error(tokenizer: Tokeni
     message = "search.coverage_penalty=0.2: the model has no attention; set it to 0"
     done = run(saved["none"], "search.coverage_penalty=0.2", text=b"a dog\nthe cat\n")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {message}\n")
-    config = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
+    config = ServeConfig(checkpoint=str(saved["none"]), device="cpu", search=SearchConfig(coverage_penalty=0.2))
     with pytest.raises(ValueError, match=message):
-        load_models(config, ["search.coverage_penalty=0.2"], CPU)
+        load_models(config, ["search.coverage_penalty=0.2"])
     for method in ("beam", "sample", "mbr"):
         with pytest.raises(ValueError, match=message):
             translator(tokenizer, score="none", coverage_penalty=0.2, method=method)
