@@ -23,7 +23,6 @@ from nmt.evaluation.results import EvaluationSet
 from nmt.inference.aligner import Aligner, Texts, aligner_with_selected_head
 from nmt.inference.line_translator import json_line
 from nmt.inference.translator import Translator
-from nmt.runtime.device import resolve_device
 from nmt.runtime.files import write_text
 from nmt.runtime.process import setup_process
 
@@ -33,8 +32,7 @@ log = logging.getLogger(__name__ if __name__ != "__main__" else "nmt.align")
 def main(config: AlignConfig, overrides: list[str]) -> None:
     """Align `source` and `target`, by default the run's test set, and write the files into `output`."""
     setup_process(config.num_threads)
-    device = resolve_device(config.device)
-    translator, options = load_translator(config.checkpoint, device, config, overrides)
+    translator, options = load_translator(config.checkpoint, config, overrides)
     translator = translator.into(options.data, config.target_lang, config.tag)
     pairs, gold = _read_pairs(config, options.data)
     backward: list[list[Link]] | None = None
@@ -50,7 +48,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
     selections: dict[str, HeadSelection] = {}
     if config.reverse is not None:
         swapped = [(target, source) for source, target in pairs]
-        reverse = load_reverse(config, options.data, device, overrides)
+        reverse = load_reverse(config, options.data, overrides)
         aligner, selections["reverse"] = _select_head(config.reverse, *reverse, swapped)
         backward = []
         for chunk in aligner.align(swapped):

@@ -143,8 +143,8 @@ class Model:
     config: the options of its (first) run.
     """
 
-    def __init__(self, translator: Translator, config: Config, max_length: int, name: str) -> None:
-        self.config, self._translator, self._max_length, self._name = config, translator, max_length, name
+    def __init__(self, translator: Translator, config: Config, name: str) -> None:
+        self.config, self._translator, self._name = config, translator, name
 
     def __repr__(self) -> str:
         return f"<Model {self._name}: {describe_directions(self.config.data)}>"
@@ -189,7 +189,7 @@ class Model:
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
         request = LineRequest("", prefix, suffix_of, markup, placeholders, alignment=alignment)
         loaded = load_glossary(glossary, translator, glossary_mode)
-        line_translator = LineTranslator(translator, self._max_length, request, glossary=loaded)
+        line_translator = LineTranslator(translator, self.config.data.max_length, request, glossary=loaded)
         for line in line_translator.translate_lines(encoded):
             if line.error is not None:
                 raise RuntimeError(f"text {len(results) + 1}: {line.error}")
@@ -279,7 +279,7 @@ class Model:
                 raise ValueError(f"alignment: its words are not those of the model: {WORDS_CHANGED}")
             weights = rows_of_links(alignment.links, *words)
         translator = translator.intervene([Intervention(layer, head, weights)])
-        return Model(translator, self.config, self._max_length, self._name)
+        return Model(translator, self.config, self._name)
 
     def _align(self, pairs: list[tuple[str, str]], targets: list[list[int]] | None = None) -> list[Any]:
         aligner = Aligner(self._translator, AlignmentConfig(), self._translator.stored_source.source)
@@ -342,7 +342,7 @@ def load(
     config = Config.from_checkpoint(contents[0])
     translator = Translator.from_checkpoints(contents, _search_config(config.search, search), target)
     translator.engine = make_engine(translator, config, engine)
-    return Model(translator, config, config.data.max_length, " + ".join(map(str, paths)))
+    return Model(translator, config, " + ".join(map(str, paths)))
 
 
 class Run:

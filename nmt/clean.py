@@ -34,7 +34,6 @@ from nmt.evaluation.report.cleaning import Tally, cleaning_page
 from nmt.inference.aligner import Texts
 from nmt.inference.translator import Translator
 from nmt.runtime.compression import atomic_output
-from nmt.runtime.device import resolve_device
 from nmt.runtime.files import atomic_write, write_text
 from nmt.runtime.process import setup_process
 from nmt.runtime.progress import show_stage
@@ -152,11 +151,11 @@ def _measure(blocks: Iterator[Block], learned: Learned, names: Sequence[str]) ->
 
 def _load_models(config: CleanConfig) -> list[Translator]:
     """Return the model, and the one of the other direction, as far as they are given."""
-    models, device = list[Translator](), resolve_device(config.device)
+    models = list[Translator]()
     corpus = f"the corpus is of {config.source_lang} and {config.target_lang}"
     for option, path in (("checkpoint", config.checkpoint), ("reverse", config.reverse)):
         if path:
-            translator, trained = load_translator(path, device)
+            translator, trained = load_translator(path, config)
             source, target = (config.source_lang, config.target_lang)[:: -1 if models else 1]
             if (source, target) not in (known := directions(trained.data)):
                 text = ", ".join(" into ".join(direction) for direction in known)

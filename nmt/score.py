@@ -20,7 +20,6 @@ from nmt.inference.line_translator import json_line
 from nmt.inference.scorer import PairScore
 from nmt.inference.translator import ScoredPair
 from nmt.runtime.compression import atomic_output, find_file
-from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.runtime.progress import show_stage
 from nmt.runtime.terminal import escape_controls
@@ -34,7 +33,7 @@ LINES_AT_ONCE, MAX_LINE_BYTES = 2048, 1 << 26
 def main(config: ScoreConfig, overrides: list[str]) -> None:
     """Score every pair and write the numbers, in order; the perplexity of all is logged."""
     setup_process(config.num_threads)
-    device, reverse, number, num_lines, num_tokens, log_prob = resolve_device(config.device), None, 0, 0, 0, 0.0
+    reverse, number, num_lines, num_tokens, log_prob = None, 0, 0, 0, 0.0
     if config.target is None and sys.stdin is None:  # closed by whoever started the command
         raise ValueError("standard input is closed; open it, as in < pairs.tsv, or give source and target")
     if config.target is not None:  # read twice: errors come before any output
@@ -43,10 +42,10 @@ def main(config: ScoreConfig, overrides: list[str]) -> None:
         num_lines = sum(map(len, _read(config)))
     config.search.coverage_penalty, config.search.replace_unknown = 0.0, "none"  # which may need attention
     overrides = [*overrides, "search.coverage_penalty=0", "search.replace_unknown=none"]
-    translator, options = load_translator(config.checkpoint, device, config, overrides)
+    translator, options = load_translator(config.checkpoint, config, overrides)
     translator = translator.into(options.data, config.target_lang, config.tag)
     if config.reverse is not None:
-        reverse, _ = load_reverse(config, options.data, device, overrides)
+        reverse, _ = load_reverse(config, options.data, overrides)
     with ExitStack() as stack:
         output: Any = sys.stdout.buffer
         if config.output is not None:

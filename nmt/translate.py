@@ -17,7 +17,6 @@ from nmt.inference.line_reader import MAX_LINE_BYTES, LineReader
 from nmt.inference.line_request import LineRequest
 from nmt.inference.line_translator import LineTranslator, json_line
 from nmt.runtime.compression import atomic_output, open_input
-from nmt.runtime.device import resolve_device
 from nmt.runtime.logs import is_quiet
 from nmt.runtime.process import setup_process
 from nmt.runtime.terminal import escape_controls
@@ -33,8 +32,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
             raise ValueError(f"standard {name} is closed; open both, as in < source.txt > target.txt")
     text = None if config.input is None else check_file(Path(config.input), "")
     setup_process(config.num_threads)
-    device = resolve_device(config.device)
-    translator, options = load_translator(config.checkpoint, device, config, overrides)
+    translator, options = load_translator(config.checkpoint, config, overrides)
     if config.search.n_best > 1 and config.format == "text":
         print(
             f"search.n_best={config.search.n_best}: lines of text hold the best one; format=jsonl has all",
@@ -45,7 +43,7 @@ def main(config: TranslateConfig, overrides: list[str]) -> None:
     defaults = LineRequest(markup=config.markup, placeholders=config.placeholders)
     max_length, is_json = config.max_length or options.data.max_length, config.input_format == "jsonl"
     glossary = load_glossary(config.glossary, translator, config.glossary_mode)
-    reverse = load_reverse(config, options.data, device, overrides)[0] if config.reverse is not None else None
+    reverse = load_reverse(config, options.data, overrides)[0] if config.reverse is not None else None
     line_translator = LineTranslator(translator, max_length, defaults, is_json, glossary, reverse)
     with contextlib.ExitStack() as stack:
         reader = LineReader(sys.stdin.fileno() if text is None else stack.enter_context(open_input(text)))

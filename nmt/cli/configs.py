@@ -238,7 +238,6 @@ class Config(MachineOptions):
         return unused
 
     def _num_attending_layers(self) -> int:
-        """Return how many layers of the model attend to the source."""
         model = self.model
         has_layers = isinstance(model, TransformerDecoderConfig)  # a recurrent decoder has one attention
         layers = range(model.decoder_layers if has_layers else 1)
@@ -250,9 +249,8 @@ class Config(MachineOptions):
                 text = "the mean over the directions chooses the best checkpoint; leave it out"
                 raise ValueError(f"train.early_stopping_set={self.train.early_stopping_set}: {text}")
             sets = list(self.data.valid) if isinstance(self.data.valid, dict) else []
-            check_choice(
-                "train", self.train, "early_stopping_set", sets or ["the names of a mapping data.valid={NAME: PREFIX}"]
-            )
+            allowed = sets or ["the names of a mapping data.valid={NAME: PREFIX}"]
+            check_choice("train", self.train, "early_stopping_set", allowed)
         metric, names = self.train.early_stopping_metric, self.metrics.names
         if metric in METRICS and metric not in names:
             alternative = next((name for name in names if name in EARLY_STOPPING_METRICS), "loss")
@@ -262,7 +260,6 @@ class Config(MachineOptions):
             )
 
     def _check_without_attention(self) -> None:
-        """Raise ValueError for an option that needs attention to the source."""
         for option, value in (
             ("train.coverage_loss_weight", self.train.coverage_loss_weight),
             ("train.guided_alignment_weight", self.train.guided_alignment_weight),

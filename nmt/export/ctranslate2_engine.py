@@ -91,23 +91,20 @@ class CTranslate2Engine:
         self._ids = {name: index for index, name in enumerate(self._targets)}
         return ""
 
-    def decode(
-        self, translator: Translator, sources: Ids, prefixes: Ids | None, phrases: Phrases | None = None
-    ) -> Decoded:
+    def decode(self, translator: Translator, sources: Ids, prefixes: Ids, phrases: Phrases) -> Decoded:
         """Yield what `search.decode` does with the options of a translator; sentences of torch, and so those with
         phrases, come last."""
-        config, forced, remaining = translator.config, prefixes or [[]] * len(sources), list(range(len(sources)))
-        wanted = phrases or [[]] * len(sources)
+        config, remaining = translator.config, list(range(len(sources)))
         if self.holds(config):
-            free, remaining = ([i for i in remaining if bool(wanted[i]) == has_some] for has_some in (False, True))
+            free, remaining = ([i for i in remaining if bool(phrases[i]) == has_some] for has_some in (False, True))
             for batch_indices in search.make_decode_batches([len(sources[i]) for i in free], config):
                 indices = [free[i] for i in batch_indices]
-                batch = [sources[i] for i in indices], [forced[i] for i in indices]
+                batch = [sources[i] for i in indices], [prefixes[i] for i in indices]
                 found = dict(zip(indices, self._translate_batch(translator, *batch), strict=True))
                 yield from ((i, hypotheses) for i, hypotheses in found.items() if hypotheses)
                 remaining += [i for i, hypotheses in found.items() if not hypotheses]
-        again, forced = ([values[i] for i in remaining] for values in (sources, forced))
-        wanted = [wanted[i] for i in remaining]
+        again, forced = ([values[i] for i in remaining] for values in (sources, prefixes))
+        wanted = [phrases[i] for i in remaining]
         options, to_text = (config, translator.device), translator.tokenizer.decode_target
         decoded = search.decode(translator.model, again, *options, prefixes=forced, phrases=wanted, text=to_text)
         yield from ((remaining[i], hypotheses) for i, hypotheses in decoded)

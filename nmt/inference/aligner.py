@@ -24,7 +24,7 @@ from nmt.alignment.writers import AlignedPair, words_known
 from nmt.data import DataConfig, SentencePair, alignment_path, read_pairs
 from nmt.data.corpora import default_direction, directions
 from nmt.data.sources import validation_splits
-from nmt.inference.translator import Translator
+from nmt.inference.translator import Ids, Translator
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ class Aligner:
         if gold is None:
             by = f"agreement with a lexical aligner on {where}"
             gold = ibm1_alignments([(_split(source), _split(target)) for source, target in pairs])
-        shape = self._attention_shape()
-        if shape is None:
+        shape = self.translator.attention_shape()
+        if not any(shape):
             return None
         candidates = candidate_sources(self.config, *shape)
         if len(candidates) == 1:
@@ -95,8 +95,8 @@ class Aligner:
         A pair whose words the tokenizer changes has no links, and is not counted in the scores of the sources.
         """
         assert self.source is not None, "call select_head first"
-        shape = self._attention_shape()
-        if shape is None:
+        shape = self.translator.attention_shape()
+        if not any(shape):
             return None
         selected = self.source
         links: list[list[Link]] = [[] for _ in pairs]
@@ -122,12 +122,6 @@ class Aligner:
         if num_changed:
             log.warning("%d of %d pairs are not compared with their links: %s", num_changed, len(pairs), WORDS_CHANGED)
 
-    def _attention_shape(self) -> tuple[int, int] | None:
-        """Return the numbers of layers and heads; None for a model without attention."""
-        for _, weights in self.translator.attention_weights([[]], [[]]):
-            return weights.shape[0], weights.shape[1]
-        return None
-
     def align(self, pairs: Texts) -> Iterator[list[AlignedPair]]:
         """Yield aligned pairs in order, `ALIGN_CHUNK_PAIRS` at a time; nothing for a model without attention.
 
@@ -145,9 +139,7 @@ class Aligner:
         if num_changed:
             log.warning("%d of %d pairs have no links: %s", num_changed, len(pairs), WORDS_CHANGED)
 
-    def align_ids(
-        self, texts: Texts, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> list[AlignedPair]:
+    def align_ids(self, texts: Texts, sources: Ids, targets: Ids) -> list[AlignedPair]:
         """Align token ids without end tokens, whose texts are given; return [] for a model without attention."""
         assert self.source is not None, "call select_head first"
         aligned: dict[int, AlignedPair] = {}

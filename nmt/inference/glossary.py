@@ -32,7 +32,7 @@ class Glossary:
         places: where each entry comes from, for messages.
 
     Raises:
-        ValueError: a term is empty.
+        TypeError, ValueError: a term is no text, or an empty one.
     """
 
     def __init__(self, entries: Mapping[str, str], places: Mapping[str, str] | None = None) -> None:
@@ -41,6 +41,8 @@ class Glossary:
         self.is_soft = False
         for source, target in entries.items():
             for side, text in (("source", source), ("target", target)):
+                if not isinstance(text, str):
+                    raise TypeError(f"glossary: {text!r} is no text; a dictionary has target terms by source terms")
                 if not text.strip() or "\n" in text:
                     raise ValueError(f"{self.places[source]}: the {side} term is empty or has a line break")
             self._folded.setdefault(source.lower(), target)
@@ -80,13 +82,9 @@ class Glossary:
         targets = ((*span, self.entries.get(term) or self._folded.get(term.lower())) for span, term in found)
         return [(start, end, target) for start, end, target in targets if target is not None]
 
-    def terms(self, text: str) -> list[tuple[str, str]]:
-        """Return the terms of a text and their targets, as `find` does."""
-        return [(text[start:end], target) for start, end, target in self.find(text)]
-
     def used(self, segments: Sequence[str], translation: str) -> list[Term]:
         """Return the terms of the segments of a text, and which of them the translation has, each as often as asked."""
-        wanted = [term for segment in segments for term in self.terms(segment)]
+        wanted = [(text[start:end], target) for text in segments for start, end, target in self.find(text)]
         left = {target: len(re.findall(_whole(target), translation)) for _, target in wanted}
         ranks = [[target for _, target in wanted[:i]].count(target) for i, (_, target) in enumerate(wanted)]
         return [Term(*term, rank < left[term[1]]) for term, rank in zip(wanted, ranks, strict=True)]
@@ -102,9 +100,9 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
     """Return the glossary of a file, or of a dictionary, for a translator and one of `MODES`; None for none.
 
     Raises:
-        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if a dictionary has other things than
-            texts, the vocabulary cannot write a target, the search cannot hold phrases (hard), the model was trained
-            without terms (soft), or there is a mode and no glossary.
+        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if the vocabulary cannot write a
+            target, the search cannot hold phrases (hard), the model was trained without terms (soft), or there is a
+            mode and no glossary.
     """
     if mode not in MODES:
         raise ValueError(f"glossary_mode={mode}: must be one of {', '.join(MODES)}")
@@ -112,9 +110,6 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
         if mode != MODES[0]:
             raise ValueError(f"glossary_mode={mode}: there is no glossary; give one, as in glossary=terms.tsv")
         return None
-    pairs = source.items() if isinstance(source, Mapping) else ()
-    if wrong := [term for pair in pairs for term in pair if not isinstance(term, str)]:
-        raise TypeError(f"glossary: {wrong[0]!r} is no text; a dictionary has target terms by source terms")
     glossary = Glossary(source) if isinstance(source, Mapping) else Glossary.read(source)
     glossary.is_soft = mode == "soft"
     if glossary.is_soft:

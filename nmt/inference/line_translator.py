@@ -94,10 +94,9 @@ class LineTranslator:
             group = [results[i] for i in indices]
             texts = [text for result in group for text in result.segments]
             begun = ["" if n else result.request.forced for result in group for n in range(len(result.segments))]
-            terms = [terms for result in group for terms in self._annotations(result)] or None
-            phrases = [phrases for result in group for phrases in self._phrases(result)] or None
-            prefixes = begun if any(begun) else None
-            best = iter(model.n_best(texts, prefixes=prefixes, phrases=phrases, terms=terms))
+            terms = [terms for result in group for terms in self._annotations(result)]
+            phrases = [phrases for result in group for phrases in self._phrases(result)]
+            best = iter(model.n_best(texts, prefixes=begun, phrases=phrases, terms=terms))
             for i, result in zip(indices, group, strict=True):
                 translated[i] = result = result._replace(best=[next(best) for _ in result.segments])
                 if self.glossary is not None:
@@ -135,7 +134,7 @@ class LineTranslator:
         """Return for each segment what its translation must contain; [] without a hard glossary."""
         if self.glossary is None or self.glossary.is_soft:
             return []
-        phrases = [[target for _, target in self.glossary.terms(text)] for text in self._texts_of_terms(result)]
+        phrases = [[target for *_, target in self.glossary.find(text)] for text in self._texts_of_terms(result)]
         for text, wanted in zip(result.segments, phrases, strict=True):
             wanted += [match[0] for match in PLACEHOLDER.finditer(text)] if result.request.placeholders else []
         return phrases
@@ -232,9 +231,8 @@ class LineTranslator:
         if self.glossary:
             record["terms"] = [term._asdict() for term in result.terms]
         if self.translator.config.n_best > 1:
-            subwords = [self.translator.tokenizer.target_subwords(t.tokens) for t in n_best]
-            all_values = zip(n_best, scores, subwords, strict=True)
-            record["n_best"] = [{"text": t.text, **values, "subwords": names} for t, values, names in all_values]
+            scored, subwords = zip(n_best, scores, strict=True), self.translator.tokenizer.target_subwords
+            record["n_best"] = [{"text": t.text, **values, "subwords": subwords(t.tokens)} for t, values in scored]
         return record | self._alignment(result)
 
     def _alignment(self, result: LineTranslation) -> dict[str, Any]:

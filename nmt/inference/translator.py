@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nmt import checkpoint, search
-from nmt.alignment import AlignmentSource, StoredAlignmentSource
+from nmt.alignment import AlignmentSource, Link, StoredAlignmentSource
 from nmt.alignment.markup import Matrix, Ranges, unit_weights
 from nmt.attention import CROSS, AttentionLayer
 from nmt.attention.linear import packed_weights
@@ -66,9 +66,7 @@ class Engine(Protocol):
     description: str
 
     def holds(self, config: SearchConfig) -> bool: ...
-    def decode(
-        self, translator: "Translator", sources: Ids, prefixes: Ids | None, phrases: Phrases | None
-    ) -> Decoded: ...
+    def decode(self, translator: "Translator", sources: Ids, prefixes: Ids, phrases: Phrases) -> Decoded: ...
 
 
 class Translator:
@@ -81,7 +79,6 @@ class Translator:
         device: of the model.
         carried: the stored alignment source; None: the mean of all layers and heads.
         member: of an ensemble the number, from 1, of the model whose attention is used; None: it is no ensemble.
-        on_sample: called for each sample that mbr compares with the others; it may raise to stop.
 
     Raises:
         ValueError: an option of the search needs attention, and the model has none.
@@ -96,12 +93,12 @@ class Translator:
         *,
         carried: StoredAlignmentSource | None = None,
         member: int | None = None,
-        on_sample: Callable[[], None] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.config, self.device = model, tokenizer, config, device
         self.precision = resolve_precision(config.precision, device)
-        self.stored_source, self.member, self.on_sample = carried or StoredAlignmentSource(), member, on_sample
+        self.stored_source, self.member = carried or StoredAlignmentSource(), member
         self.engine: Engine | None = None
+        self.on_sample: Callable[[], None] | None = None  # called for each sample of mbr; it may raise to stop
         self.data: DataConfig | None = None  # of the run, where `into` was called, and what with
         self.target_lang: str | None = None
         self.tag: str | None = None
@@ -240,22 +237,18 @@ class Translator:
         contains its phrases, with the subwords that they have inside a sentence: see `PhraseStates`. `terms` are as in
         `encode_sources`.
         """
-        sources, tags = self.encode_sources(texts, terms), self.tokenizer.prefixes[1]
-        prefixes = [""] * len(texts) if prefixes is None and tags else prefixes  # tags are forced
-        prefix_ids = None if prefixes is None else self.tokenizer.encode_target(prefixes)
-        begun = [len(ids) > len(tags) for ids in prefix_ids or []]
-        indices = [i for i, text in enumerate(texts) if not is_blank(text) or (begun and begun[i])]
-        selected_sources = [sources[i] for i in indices]
-        selected_prefixes = None if prefix_ids is None else [prefix_ids[i] for i in indices]
-        selected_phrases = None if phrases is None else [self.encode_phrases(phrases[i]) for i in indices]
+        sources, num_tags = self.encode_sources(texts, terms), len(self.tokenizer.prefixes[1])
+        prefix_ids = self.tokenizer.encode_target(prefixes or [""] * len(texts))  # tags are forced
+        indices = [i for i, text in enumerate(texts) if not is_blank(text) or len(prefix_ids[i]) > num_tags]
+        selected_sources, selected_prefixes = ([ids[i] for i in indices] for ids in (sources, prefix_ids))
+        selected_phrases = [self.encode_phrases(phrases[i]) if phrases else [] for i in indices]
         translations = [[EMPTY_TRANSLATION] for _ in texts]
         with self.decoding():
             to_text = self.tokenizer.decode_target
             options = self.model, selected_sources, self.config, self.device
-            forced = selected_prefixes, selected_phrases
-            decoded = search.decode(*options, prefixes=forced[0], phrases=forced[1], text=to_text)
+            decoded = search.decode(*options, prefixes=selected_prefixes, phrases=selected_phrases, text=to_text)
             if self.engine is not None:
-                decoded = self.engine.decode(self, selected_sources, *forced)
+                decoded = self.engine.decode(self, selected_sources, selected_prefixes, selected_phrases)
             for num_done, (index, hypotheses) in enumerate(decoded, 1):
                 text, source = texts[indices[index]], selected_sources[index]
                 translations[indices[index]] = self._to_translations(hypotheses, text, source)
@@ -273,13 +266,8 @@ class Translator:
             phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
         return phrases
 
-    def stream(self, text: str, *, prefix: str = "") -> Iterator[Translation]:
-        """Yield the most promising translation of one text after every step, and finally the translation."""
-        for n_best in self.stream_n_best(text, prefix=prefix):
-            yield n_best[0]
-
     def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
-        """Yield as `stream`, and finally the `n_best` translations, as `n_best` returns them."""
+        """Yield the most promising translation of one text after every step, and finally its `n_best` translations."""
         if self.config.method != "beam" or is_blank(text):
             yield self.n_best([text], prefixes=[prefix])[0]
             return
@@ -379,9 +367,7 @@ class Translator:
                 texts[unknown[number]] = self.tokenizer.decode_target(ids, copies)
         return texts
 
-    def attention_weights(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def attention_weights(self, sources: Ids, targets: Ids) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Run `attention_model` with teacher forcing on pairs of ids without end tokens.
 
         Yields:
@@ -409,9 +395,13 @@ class Translator:
                         return
                     yield from part
 
-    def subword_links(
-        self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]
-    ) -> list[tuple[int, int]]:
+    def attention_shape(self) -> tuple[int, int]:
+        """Return the numbers of layers and heads of the attention to the source, (0, 0) without."""
+        for _, weights in self.attention_weights([[]], [[]]):
+            return weights.shape[0], weights.shape[1]
+        return 0, 0
+
+    def subword_links(self, weights: NDArray[np.float32], source: Sequence[int], target: Sequence[int]) -> list[Link]:
         """Return links (source, target) from each target subword to the one it attends to most, unless that is </s>.
 
         Tags count as </s> does.
@@ -457,7 +447,7 @@ class Translator:
         tokenizer = self.tokenizer
         return tokenizer.source_words(texts[0], [*source, EOS]), tokenizer.target_words(texts[1], [*target, EOS])
 
-    def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[tuple[int, int]]] | None:
+    def links(self, pairs: Sequence[tuple[str, str]]) -> list[list[Link]] | None:
         """Return word links of pairs of texts; None for a model without attention."""
         sources, targets = self.encode_pairs(pairs)
         weights = self.attention_weights(sources, targets)
@@ -501,9 +491,7 @@ def evaluation_mode(model: Seq2Seq) -> Iterator[None]:
         model.train(was_training)
 
 
-def _batches(
-    order: Sequence[int], sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]
-) -> Iterator[list[int]]:
+def _batches(order: Sequence[int], sources: Ids, targets: Ids) -> Iterator[list[int]]:
     """Yield batches of indices with at most `BATCH_TOKENS` padded tokens on either side."""
     batch: list[int] = []
     max_length = 0

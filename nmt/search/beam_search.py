@@ -30,6 +30,10 @@ class Candidates(NamedTuple):
     slots: Ints
     tokens: Ints
 
+    def take(self, indices: Ints) -> "Candidates":
+        """Return the candidates at these indices (N, I) of each row."""
+        return Candidates._make(np.take_along_axis(values, indices, 1) for values in self)
+
 
 class BeamSearch:
     """Beam search over a batch, step by step.
@@ -183,9 +187,7 @@ class BeamSearch:
     def _advance_beams(self, candidates: Candidates) -> None:
         """Move the K best candidates that do not end into the beam slots, except those that cannot win."""
         best = np.argsort(candidates.tokens == EOS, axis=1, kind="stable")[:, : self.group_size]
-        log_probs = np.take_along_axis(candidates.log_probs, best, 1)
-        parents = np.take_along_axis(candidates.slots, best, 1)
-        tokens = np.take_along_axis(candidates.tokens, best, 1)
+        log_probs, parents, tokens = candidates.take(best)
         log_probs[tokens == EOS] = -np.inf
         final_lengths = np.repeat(self.rows.constraints.max_lengths + 1, self.num_groups)[:, None]
         if self.config.early_stopping == "lookahead":

@@ -81,12 +81,9 @@ def make_source_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return padded sources (B, S) with end token and their mask (B, S), of a batch from `make_decode_batches`."""
     source, mask = source_batch(sources, multiple=multiple)
-    longest = max(map(len, sources)) + 1
-    width = (
-        source.size(1)
-        if model.max_source_length is None
-        else max(min(source.size(1), model.max_source_length), longest)
-    )
+    width, longest = source.size(1), max(map(len, sources)) + 1
+    if model.max_source_length is not None:
+        width = max(min(width, model.max_source_length), longest)
     return source[:, :width], mask[:, :width]
 
 

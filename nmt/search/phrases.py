@@ -33,21 +33,17 @@ class ConstrainedBeamSearch(BeamSearch):
         slots = np.repeat(np.arange(size), width)[None].repeat(num_sentences, 0)
         missing = self._num_missing(slots, tokens)
         order = np.lexsort((-log_probs, missing))  # bank after bank, the best of each first
-        log_probs, missing = np.take_along_axis(log_probs, order, 1), np.take_along_axis(missing, order, 1)
+        candidates = Candidates(log_probs, slots, tokens).take(order)
+        log_probs, missing = candidates.log_probs, np.take_along_axis(missing, order, 1)
         places = np.arange(order.shape[1])
         begins = np.diff(missing, axis=1, prepend=-1) != 0
         ranks = places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)
         ranks[log_probs == -np.inf] = len(places)
         is_farthest = (ranks == 0) & (np.cumsum(ranks == 0, axis=1) == 1)
-        best = np.lexsort((-log_probs, ~is_farthest, ranks))[:, : 1 if size == 1 else 2 * size]
-        order = np.take_along_axis(order, best, 1)
-        slots, tokens = np.take_along_axis(slots, order, 1), np.take_along_axis(tokens, order, 1)
-        return Candidates(np.take_along_axis(log_probs, best, 1), slots, tokens)
+        return candidates.take(np.lexsort((-log_probs, ~is_farthest, ranks))[:, : 1 if size == 1 else 2 * size])
 
     def _finish_hypotheses(self, candidates: Candidates) -> None:
-        order = np.argsort(-candidates.log_probs, axis=1, kind="stable")
-        slots, tokens = (np.take_along_axis(values, order, 1) for values in candidates[1:])
-        super()._finish_hypotheses(Candidates(np.take_along_axis(candidates.log_probs, order, 1), slots, tokens))
+        super()._finish_hypotheses(candidates.take(np.argsort(-candidates.log_probs, axis=1, kind="stable")))
 
     def _num_missing(self, slots: Ints, tokens: Ints) -> Ints:
         states = np.take_along_axis(self.rows.phrase_states.reshape(len(slots), -1), slots, 1)

@@ -5,7 +5,6 @@ import logging
 
 from nmt.cli.compose import run_command
 from nmt.cli.configs import ServeConfig
-from nmt.runtime.device import resolve_device
 from nmt.runtime.process import setup_process
 from nmt.serve.models import load_models
 
@@ -25,7 +24,7 @@ def main(config: ServeConfig, overrides: list[str]) -> None:
         message = f"{error.name} is missing, which the server needs: pip install 'nmt-attention[serve]'"
         raise ValueError(message) from None
     with listen(config.host, config.port) as listening:
-        served = load_models(config, overrides, resolve_device(config.device))
+        served = load_models(config, overrides)
         worker = ModelWorker(config.queue_size, config.timeout)
         host, port = listening.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from mimetypes import guess_type
 from typing import Any
@@ -120,7 +121,6 @@ class RequestHandlers:
         for term in (term for entry in (body.glossary or {}).items() for term in entry):
             self._check_length("glossary", term)
         with _refused():
-            handlers.search_config(model, body)
             model = handlers.with_options(model, body)
             LineTranslator(model.translator, model.max_source_tokens, handlers.line_request(body))
         return lambda job: handlers.as_json(handlers.translate(model, body, job, on_progress))
@@ -138,8 +138,9 @@ class RequestHandlers:
             raise HTTPException(422, f"model={name[:100]}: must be one of {', '.join(models)}")
         with _refused():
             model = (self.served[0] if name is None else models[name]).into(body.target_lang, body.tag)
+        interventions = [Intervention(i.layer, i.head, i.weights) for i in body.interventions]
         with _refused("interventions: "):
-            return model.intervene([Intervention(i.layer, i.head, i.weights) for i in body.interventions])
+            return replace(model, translator=model.translator.intervene(interventions)) if interventions else model
 
     def _check_length(self, name: str, text: str) -> None:
         limit = self.config.max_sentence_chars

@@ -31,17 +31,15 @@ DECIMALS = 5
 class _CancellableTranslator(Translator):
     """A translator that raises when its job is canceled, and reports the translation after every step."""
 
-    def __init__(self, base: Translator, config: SearchConfig, job: InferenceJob) -> None:
+    def __init__(self, base: Translator, job: InferenceJob) -> None:
         def step(*args: Any, **kwargs: Any) -> Any:
             job.raise_if_cancelled()
             return base.model.step(*args, **kwargs)
 
-        model, options = copy.copy(base.model), (base.tokenizer, config, base.device)
-        object.__setattr__(model, "step", step)  # every search method calls it
-        super().__init__(base.model, *options, carried=base.stored_source)
-        self.raise_if_cancelled = job.raise_if_cancelled
-        self.inner = Translator(model, *options, carried=base.stored_source, on_sample=self.raise_if_cancelled)
-        self.inner.engine = base.engine
+        super().__init__(base.model, base.tokenizer, base.config, base.device, carried=base.stored_source)
+        self.inner, self.raise_if_cancelled = copy.copy(base), job.raise_if_cancelled
+        self.inner.model, self.inner.on_sample = copy.copy(base.model), job.raise_if_cancelled
+        object.__setattr__(self.inner.model, "step", step)  # every search method calls it
         self.on_progress: Callable[[str], None] = lambda text: None
 
     def n_best(
@@ -56,17 +54,16 @@ class _CancellableTranslator(Translator):
                 name: [values[i]] for name, values in others.items() if values and values[i]
             }  # phrases or terms
             if self.inner.engine_used or asked:
-                steps = iter(self.inner.n_best([text], prefixes=[prefix] if prefix else None, **asked))
+                steps = iter(self.inner.n_best([text], prefixes=[prefix], **asked))
             for best in steps:
                 self.on_progress(before + best[0].text)
             translations.append(best)
         return translations
 
 
-def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfig:
-    """Return the search options of a request; raise ValueError when they do not go together."""
+def _search_config(default: SearchConfig, request: TranslateRequest) -> SearchConfig:
     options = request.model_dump(include={"beam_size", "n_best", "length_penalty"}, exclude_none=True)
-    config = dataclasses.replace(served.translator.config, **options)
+    config = dataclasses.replace(default, **options)
     if request.beam_size is not None and request.n_best is None and config.method == "beam":
         config.n_best = min(config.n_best, config.beam_size)
     config.validate()
@@ -74,8 +71,10 @@ def search_config(served: ServedModel, request: TranslateRequest) -> SearchConfi
 
 
 def with_options(served: ServedModel, request: TranslateRequest) -> ServedModel:
-    """Return the model with a request's alignment source and glossary; raise ValueError for what it cannot do."""
-    translator, glossary = served.translator, served.glossary
+    """Return the model with a request's options of the search, alignment source and glossary; raise ValueError for what
+    it cannot do."""
+    translator, glossary = copy.copy(served.translator), served.glossary
+    translator.config = _search_config(translator.config, request)
     if request.alignment is not None:
         translator = translator.read_from(request.alignment)
     if request.glossary is not None or request.glossary_mode != "hard":
@@ -96,8 +95,9 @@ def request_sentences(request: TranslateRequest) -> list[str]:
 def translate(
     served: ServedModel, request: TranslateRequest, job: InferenceJob, on_progress: ProgressCallback | None = None
 ) -> dict[str, Any]:
-    """Return the fields of `schemas.TranslateResponse`; raise CancelledError when the job is canceled."""
-    translator = _CancellableTranslator(served.translator, search_config(served, request), job)
+    """Return the fields of `schemas.TranslateResponse`, by a model of `with_options`; raise CancelledError when the job
+    is canceled."""
+    translator = _CancellableTranslator(served.translator, job)
     options = served.max_source_tokens, line_request(request)
     line_translator = LineTranslator(translator, *options, glossary=served.glossary)
     sentences = []
@@ -180,8 +180,7 @@ def _encode_pair(served: ServedModel, request: AttentionRequest, max_weights: in
 def attention_response(served: ServedModel, request: AttentionRequest, max_weights: int) -> dict[str, Any]:
     """Return the fields of `schemas.AttentionResponse`; raise HTTPException for an invalid request."""
     source, target = _encode_pair(served, request, max_weights)
-    tokenizer = served.translator.tokenizer
-    translator, log_prob = served.translator, None
+    translator, tokenizer, log_prob = served.translator, served.translator.tokenizer, None
     try:
         ((_, attention_weights),) = translator.attention_weights([source], [target])
     except ValueError as error:

@@ -11,8 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-import torch
-
 from nmt import checkpoint
 from nmt.cli.configs import Config, ServeConfig
 from nmt.cli.loading import load_translator
@@ -22,7 +20,6 @@ from nmt.data.corpora import corpus_tags, default_direction, directions
 from nmt.data.sources import validation_splits
 from nmt.export.ctranslate2_engine import make_engine
 from nmt.inference.glossary import Glossary, load_glossary
-from nmt.inference.interventions import Intervention
 from nmt.inference.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -72,10 +69,6 @@ class ServedModel:
         is_default = translator.target_lang == default_direction(self.config.data)[1]  # the language of the glossary
         return dataclasses.replace(self, translator=translator, glossary=self.glossary if is_default else None)
 
-    def intervene(self, interventions: Sequence[Intervention]) -> Self:
-        """Return the model in which these act; raise ValueError for what it cannot do."""
-        return dataclasses.replace(self, translator=self.translator.intervene(interventions)) if interventions else self
-
     def info(self) -> dict[str, Any]:
         """Return the fields of `schemas.ModelInfo`."""
         data, (source_lang, target_lang) = self.config.data, default_direction(self.config.data)
@@ -105,18 +98,18 @@ class ServedModel:
         }
 
 
-def load_models(config: ServeConfig, overrides: Sequence[str], device: torch.device) -> list[ServedModel]:
+def load_models(config: ServeConfig, overrides: Sequence[str]) -> list[ServedModel]:
     """Load the models of `checkpoint`; raise ValueError or OSError when one cannot be read or is given twice."""
     paths = config.checkpoint if isinstance(config.checkpoint, list) else [config.checkpoint]
     served: list[ServedModel] = []
     for path, name in zip(paths, _names(paths), strict=True):
-        translator, trained = load_translator(path, device, config, overrides)
+        translator, trained = load_translator(path, config, overrides)
         translator.engine = make_engine(translator, trained, config.engine)
         max_tokens = config.max_length or trained.data.max_length
         if translator.max_source_length is not None:
             max_tokens = min(max_tokens, translator.max_source_length)
         examples = _examples(trained.data, run_directory(file := checkpoint.resolve(path)))
-        glossary, shape = load_glossary(config.glossary, translator, config.glossary_mode), _attention_shape(translator)
+        glossary, shape = load_glossary(config.glossary, translator, config.glossary_mode), translator.attention_shape()
         served.append(ServedModel(name, translator, trained, max_tokens, shape, examples, glossary))
         log.info("%s: %s", name, file)
     return served
@@ -130,12 +123,6 @@ def _names(paths: Sequence[str]) -> list[str]:
         if names.count(name) > 1:
             raise ValueError(f"checkpoint: {name} is given twice; give each model once")
     return names
-
-
-def _attention_shape(translator: Translator) -> tuple[int, int]:
-    for _, weights in translator.attention_weights([[]], [[]]):
-        return int(weights.shape[0]), int(weights.shape[1])
-    return 0, 0
 
 
 def _examples(data: DataConfig, run: Path) -> list[str]:

@@ -196,7 +196,7 @@ def test_lines_that_only_look_blank_are_not_translated(
     for number, (line, result) in enumerate(zip(blank, results, strict=False), 1):
         source = line.removesuffix("\r")
         assert lines.to_json(number, result) == {**empty, "line": number, "source": source}
-        assert [*model.stream(line)] == [EMPTY_TRANSLATION]
+        assert [*model.stream_n_best(line)] == [[EMPTY_TRANSLATION]]
     assert empty["translation"] == ""
     assert empty["links"] == empty["source_subwords"] == []
     assert lines.counts == {"split": 0, "truncated": results[-1].best[0][0].truncated, "unknown words": 0}
@@ -268,9 +268,9 @@ def test_options_that_the_model_does_not_support_are_one_error(tokenizer: Tokeni
     message = "search.coverage_penalty=0.2: the model has no attention; set it to 0"
     done = run(saved["none"], "search.coverage_penalty=0.2", text=b"a dog\nthe cat\n")
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {message}\n")
-    config = ServeConfig(checkpoint=str(saved["none"]), search=SearchConfig(coverage_penalty=0.2))
+    config = ServeConfig(checkpoint=str(saved["none"]), device="cpu", search=SearchConfig(coverage_penalty=0.2))
     with pytest.raises(ValueError, match=message):
-        load_models(config, ["search.coverage_penalty=0.2"], CPU)
+        load_models(config, ["search.coverage_penalty=0.2"])
     for method in ("beam", "sample", "mbr"):
         with pytest.raises(ValueError, match=message):
             translator(tokenizer, score="none", coverage_penalty=0.2, method=method)
@@ -648,11 +648,11 @@ def test_mbr_and_prefixes_and_streams(tokenizer: Tokenizer) -> None:
     assert begun[0].text.startswith("THE C")
     assert beam.n_best([" "], prefixes=["A"])[0][0].text.startswith("A")
     for text in ("the dog sees", ""):
-        *_, last = beam.stream(text)
+        *_, (last,) = beam.stream_n_best(text)
         assert last == beam.translate([text])[0]
-    *partial, last = beam.stream("the dog sees things .", prefix="THE")
+    *partial, (last,) = beam.stream_n_best("the dog sees things .", prefix="THE")
     assert len(partial) >= len(last.tokens)
-    assert all(t.text.startswith("THE"[: len(t.text)]) for t in partial)
+    assert all(t.text.startswith("THE"[: len(t.text)]) for (t,) in partial)
 
 
 def test_an_ensemble_from_files_needs_one_vocabulary(tokenizer: Tokenizer, tmp_path: Path) -> None:

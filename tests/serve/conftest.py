@@ -156,9 +156,9 @@ def serving(runs: Path, models: list[str], change: Callable[[Any], None], **opti
     from nmt.serve.models import load_models
     from nmt.serve.server import listen, make_server
 
-    config = ServeConfig(checkpoint=[str(runs / name) for name in models], port=0, **options)
+    config = ServeConfig(checkpoint=[str(runs / name) for name in models], port=0, device="cpu", **options)
     config.validate()
-    served = load_models(config, [f"{name}=" for name in options], CPU)
+    served = load_models(config, [f"{name}=" for name in options])
     change(served)
     listening = listen(config.host, config.port)
     worker = ModelWorker(config.queue_size, config.timeout)
