@@ -42,7 +42,7 @@ def main(config: AlignConfig, overrides: list[str]) -> None:
             marked[i] = parse_markup(source)
         except ValueError as error:
             errors[i] = str(error)
-            log.warning("line %d: the target stays as it is: %s", i + 1, error)
+            log.warning("line %d: the target gets no tags: %s", i + 1, error)
     pairs = [(text.text, target) for text, (_, target) in zip(marked, pairs, strict=True)]
     weights = dict[int, Matrix]()  # of both directions, with markup
     selections: dict[str, HeadSelection] = {}
@@ -86,7 +86,7 @@ def _write_tagged(
     tagged, records = [], []
     for i, (target, text) in enumerate(zip(targets, marked, strict=True)):
         spans = project(text, target, weights[i])
-        tagged.append(target if i in errors else render(target, spans))
+        tagged.append(render(target, spans))
         record = {"target": target, "spans": [span.to_json(target) for span in spans]}
         records.append(json_line(record | ({"error": errors[i]} if i in errors else {})))
     write_text(directory / "tagged.txt", "".join(f"{line}\n" for line in tagged))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nmt import checkpoint
 from nmt.alignment import AlignmentConfig, AlignmentSource, Link
-from nmt.alignment.markup import ProjectedSpan
+from nmt.alignment.markup import ProjectedSpan, parse_markup
 from nmt.alignment.pharaoh import pharaoh_line
 from nmt.alignment.writers import words_known
 from nmt.cli.compose import compose_config
@@ -178,7 +178,8 @@ class Model:
 
         Raises:
             TypeError: a text is none, or an option is unknown.
-            ValueError: an option has a value that is not allowed, or a glossary is not as `Glossary.read` needs it.
+            ValueError: an option has a value that is not allowed, the markup of a text is not well-formed, or a
+                glossary is not as `Glossary.read` needs it.
             RuntimeError: a text could not be translated, mostly for want of memory.
         """
         model = self._translator.into(self.config.data, target_lang, tag)
@@ -187,7 +188,13 @@ class Model:
         translator = Translator(model.model, model.tokenizer, config, model.device, carried=carried, member=member)
         translator.engine = model.engine
         encoded = [text.encode(errors="replace") for text in _texts(texts)]
-        request = LineRequest("", prefix, suffix_of, markup, placeholders, alignment=alignment)
+        asked = {"prefix": prefix, "suffix_of": suffix_of, "markup": markup, "placeholders": placeholders}
+        request = LineRequest(alignment=alignment).replaced(asked)
+        for number, text in enumerate(encoded if markup else [], 1):  # before any is translated
+            try:
+                parse_markup(text.decode())
+            except ValueError as error:
+                raise ValueError(f"text {number}: {error}") from None
         loaded = load_glossary(glossary, translator, glossary_mode)
         line_translator = LineTranslator(translator, self.config.data.max_length, request, glossary=loaded)
         for line in line_translator.translate_lines(encoded):

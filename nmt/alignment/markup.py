@@ -20,12 +20,16 @@ THRESHOLD = 0.35
 DECAY = 0.7
 """Factor by which a source unit says less about a boundary than the one before it, which is nearer."""
 MAX_UNITS = 4000
-"""Most units of a text with markup, so that a matrix of two texts stays small."""
+"""Most units and elements of a text with markup, so that a matrix of two texts stays small."""
+REACH = 64
+"""Units on each side of a boundary that say something about it: DECAY to this power is 1e-10."""
 _TAKEN, _TINY = -1e6, 1e-9
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _NAME = r"[^\W\d][\w:.-]*"
-_ATTRIBUTE = r"""\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"<]*"|'[^'<]*'|[^\s"'<>=`/]+))?"""
-_PART = re.compile(rf"([^<]+)|<(?:!--.*?--|\?.*?\?|/({_NAME})\s*|({_NAME})(?:{_ATTRIBUTE})*\s*(/?))>|(<)")
+_ATTRIBUTE = r"""\s+[^\s"'<>/=]+(?:\s*=\s*(?:"[^"<]*"|'[^'<]*'|[^\s"'<>=`]+?(?=/?>|\s)))?"""
+_PART = re.compile(
+    rf"([^<]+)|<(?:!--(?:(?!--).)*--|\?{_NAME}(?:\s.*?)?\?|/({_NAME})\s*|({_NAME})(?:{_ATTRIBUTE})*\s*(/?))>|(<)"
+)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]\w{0,31});")
 _VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "source", "track", "wbr")  # no end tag
 
@@ -106,7 +110,7 @@ def parse_markup(line: str) -> MarkedText:
     """Take the tags of XML or HTML off a line, and write its entities as the characters that they stand for.
 
     An ampersand that begins no entity is text, and so is ">" alone. A <br> without a space around it becomes one.
-    Raise ValueError for markup that is not well-formed, or a text of more than `MAX_UNITS` units.
+    Raise ValueError for markup that is not well-formed, or a text of more than `MAX_UNITS` units and elements.
     """
     tags: list[Tag] = []
     opened: list[tuple[int, int]] = []  # index and place in the line
@@ -117,7 +121,7 @@ def parse_markup(line: str) -> MarkedText:
         if content:
             text += _ENTITY.sub(lambda entity: max(html.unescape(entity[0]), " "), content)  # no line break
         elif stray:
-            raise ValueError(f'markup: the "<" at character {place} begins no tag; write &lt; for the character')
+            raise ValueError(f"markup: {_what_is_wrong(line[match.start() :], place)}")
         elif closing and not opened:
             raise ValueError(f"markup: </{closing}> at character {place} closes nothing; remove it")
         elif closing and tags[parent].name != closing:
@@ -134,9 +138,21 @@ def parse_markup(line: str) -> MarkedText:
         index, place = opened[-1]
         raise ValueError(f"markup: {tags[index].opening} at character {place} is not closed; add </{tags[index].name}>")
     marked = MarkedText(text, tags)
-    if tags and len(text) > MAX_UNITS and len(marked.units()) > MAX_UNITS:
-        raise ValueError(f"markup: the text has more than {MAX_UNITS:,} words and marks; split the line")
+    most = MAX_UNITS - len(tags)
+    if tags and len(text) > most and len(marked.units()) > most:
+        raise ValueError(f"markup: the text has more than {MAX_UNITS:,} words, marks and tags; split the line")
     return marked
+
+
+def _what_is_wrong(rest: str, place: int) -> str:
+    """Return why a "<" and what follows it are no markup."""
+    if rest[:2] in ("<!", "<?"):
+        text = "is no whole comment or instruction, which are all that may begin so; remove it"
+    elif re.match(rf"</?{_NAME}", rest):
+        text = 'begins a tag that cannot be read; write attributes as name="value", < in them as &lt;, and > at the end'
+    else:
+        text = "begins no tag; write &lt; for the character"
+    return f'the "<" at character {place} {text}'
 
 
 def unit_weights(
@@ -192,9 +208,12 @@ def project(marked: MarkedText, translation: str, weights: npt.ArrayLike) -> lis
             ranges[i], spans[i] = (start, end), (target_units[start][0], target_units[end - 1][1])
         for i in (i for i in siblings if i not in chosen):
             first, before, last = inside[parent][0], inside[i][0], inside[parent][1]
-            distances = np.arange(first, last) - before  # the first unit after the boundary has 0, that before it -1
-            signs = np.where(distances < 0, DECAY ** (-1.0 - distances), -(DECAY ** np.abs(distances)))
-            evidence = np.where(allowed, np.cumsum(np.append(0, matrix[:, first:last] @ signs)), -np.inf)
+            near = slice(max(first, before - REACH), min(last, before + REACH))
+            distances = (
+                np.arange(near.start, near.stop) - before
+            )  # the unit after the boundary has 0, that before it -1
+            signs = np.where(distances < 0, 1, -1) * DECAY ** np.where(distances < 0, -1.0 - distances, distances)
+            evidence = np.where(allowed, np.cumsum(np.append(0, matrix[:, near] @ signs)), -np.inf)
             place = low if before <= first else high if before >= last else int(evidence.argmax())
             character = target_units[place][0] if low < high and place < high else spans[parent][0]
             if place > low and (place == high or marked.text[: marked.tags[i].start][-1:].strip()):
@@ -238,16 +257,19 @@ def _disjoint_ranges(
     """
     taken, chosen = np.ones(len(next(iter(masses.values()), ())), np.bool_), dict[int, tuple[int, int]]()
     taken[low:high] = False
-    best = {i: _best_range(mass, taken, needed[i]) for i, mass in masses.items()}
-    while best:
-        i = max(best, key=lambda i: best[i][0])
-        score, start, end = best.pop(i)
-        end = min(end, start + max(int((~taken).sum()) - sum(needed[j] for j in best), 1))
+    elements, needed_by_others = list(masses), sum(needed[i] for i in masses)
+    best = np.array([_best_range(mass, taken, needed[i]) for i, mass in masses.items()]).reshape(-1, 3)
+    for _ in elements:
+        at = int(best[:, 0].argmax())
+        i, score, (start, end) = elements[at], best[at, 0], best[at, 1:].astype(int).tolist()
+        needed_by_others -= needed[i]
+        end = min(end, start + max(int((~taken).sum()) - needed_by_others, 1))
+        best[at] = -np.inf, 0, 0
         if score > _TAKEN / 2:
             chosen[i] = (start, end)
             taken[start:end] = True
-            overlapping = [j for j, (_, other, last) in best.items() if other < end and start < last]
-            best |= {j: _best_range(masses[j], taken, needed[j]) for j in overlapping}
+            for j in np.flatnonzero((best[:, 1] < end) & (start < best[:, 2])):
+                best[j] = _best_range(masses[elements[j]], taken, needed[elements[j]])
     return chosen
 
 

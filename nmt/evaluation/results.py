@@ -62,14 +62,15 @@ class EvaluationSet:
     def without_markup(self) -> "EvaluationSet":
         """Take the markup off the text, and leave out pairs with markup that is not well-formed.
 
-        Raise ValueError if no pair has any.
+        Raise ValueError if no pair has an element of the same name on both sides.
         """
         marked: dict[int, tuple[MarkedText, MarkedText]] = {}
         for i, pair in enumerate(self.pairs):
             with contextlib.suppress(ValueError):
                 marked[i] = parse_markup(pair.source), parse_markup(pair.target)
-        if not any(source.tags and target.tags for source, target in marked.values()):
-            raise ValueError(f"markup: no line of {self.name} has well-formed tags on both sides")
+        named = ([{tag.name for tag in text.tags if tag.start < tag.end} for text in pair] for pair in marked.values())
+        if not any(source & target for source, target in named):
+            raise ValueError(f"markup: no line of {self.name} has well-formed tags of one name on both sides")
         if num := len(self.pairs) - len(marked):
             log.warning("%d of %d pairs are left out: their markup is not well-formed", num, len(self.pairs))
         pairs = [SentencePair(source.text, target.text) for source, target in marked.values()]

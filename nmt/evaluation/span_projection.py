@@ -90,12 +90,18 @@ def evaluate_spans(
 
 
 def _named(spans: Sequence[ProjectedSpan], reference: MarkedText) -> Iterator[tuple[ProjectedSpan, Tag]]:
-    """Yield each span with the first element of its name in the reference, if that has text."""
-    named = {tag.name: tag for tag in reversed(reference.tags)}
+    """Yield each span with the element of its name in the reference, if that has text.
+
+    Of several, it is the first that is left of those with the same attributes, or else of all.
+    """
+    left = list(reference.tags)
     for span in spans:
-        gold = named.get(span.tag.name)
-        if gold is not None and units(reference.text[gold.start : gold.end]):
-            yield span, gold
+        named = [tag for tag in left if tag.name == span.tag.name]
+        if named:
+            gold = next((tag for tag in named if tag.opening == span.tag.opening), named[0])
+            left.remove(gold)
+            if units(reference.text[gold.start : gold.end]):
+                yield span, gold
 
 
 def span_score(pairs: Iterable[Projected]) -> SpanScore:

@@ -100,9 +100,9 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
     """Return the glossary of a file, or of a dictionary, for a translator and one of `MODES`; None for none.
 
     Raises:
-        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if the vocabulary cannot write a
-            target, the search cannot hold phrases (hard), the model was trained without terms (soft), or there is a
-            mode and no glossary.
+        TypeError, ValueError, OSError: as of `Glossary` and `Glossary.read`, and if it is neither, the vocabulary
+            cannot write a target, the search cannot hold phrases (hard), the model was trained without terms (soft), or
+            there is a mode and no glossary.
     """
     if mode not in MODES:
         raise ValueError(f"glossary_mode={mode}: must be one of {', '.join(MODES)}")
@@ -110,6 +110,10 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
         if mode != MODES[0]:
             raise ValueError(f"glossary_mode={mode}: there is no glossary; give one, as in glossary=terms.tsv")
         return None
+    if not isinstance(source, str | os.PathLike | Mapping):
+        raise TypeError(
+            f"glossary: must be a file, or a dictionary of target terms by source terms, not {source!r:.60}"
+        )
     glossary = Glossary(source) if isinstance(source, Mapping) else Glossary.read(source)
     glossary.is_soft = mode == "soft"
     if glossary.is_soft:
@@ -117,7 +121,7 @@ def load_glossary(source: Any, translator: Translator, mode: str = "hard") -> Gl
     else:
         check_phrases(translator.config)
     targets = list(glossary.entries.values())
-    for place, target, ids in zip(glossary.places.values(), targets, translator.encode_phrases(targets), strict=True):
-        if (written := translator.tokenizer.decode_target(ids).strip(" ")) != target:
+    for place, target, written in zip(glossary.places.values(), targets, translator.written(targets), strict=True):
+        if written != target:
             raise ValueError(f"{place}: the vocabulary cannot write {target!r}, only {written!r}; change the entry")
     return glossary

@@ -54,20 +54,29 @@ class LineRequest(NamedTuple):
         """Read a line of JSON. Raise ValueError for one that is no object with these fields."""
         try:
             values: Any = json.loads(line)
+        except json.JSONDecodeError as wrong:
+            raise ValueError(f"input_format=jsonl: no JSON: {wrong.msg} at character {wrong.colno}") from None
         except (ValueError, RecursionError):  # brackets that are nested too deeply
             values = None
         if not isinstance(values, dict) or "text" not in values:
             raise ValueError('input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}')
-        for name, value in values.items():
+        for name in values:
             if name not in cls._fields:
-                near = suggest(name, cls._fields) or ", ".join(cls._fields)
-                raise ValueError(f"input_format=jsonl: unknown key {name}; did you mean {near}?")
+                near = suggest(name, cls._fields)
+                hint = f"did you mean {near}?" if near else f"those known are {', '.join(cls._fields)}"
+                raise ValueError(f"input_format=jsonl: unknown key {name}; {hint}")
+        return defaults.replaced(values, "input_format=jsonl: ")
+
+    def replaced(self, values: Mapping[str, Any], place: str = "") -> "LineRequest":
+        """Return the request with other values of fields; raise ValueError for one of another type, after `place`."""
+        texts = dict[str, str]()
+        for name, value in values.items():
             needed, kind = _KINDS.get(name, (str, "a text"))
             if type(value) is not needed:
-                raise ValueError(f"input_format=jsonl: {name} must be {kind}, not {json.dumps(value)[:40]}")
+                raise ValueError(f"{place}{name} must be {kind}, not {json.dumps(value, default=str)[:40]}")
             if isinstance(value, str):  # half a character, as \ud800, is no text
-                values[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))
-        return defaults._replace(**values)
+                texts[name] = re.sub(r"[\ud800-\udfff]", "\ufffd", re.sub(r"[\r\n]+", " ", value))
+        return self._replace(**{**values, **texts})
 
 
 class LineTranslation(NamedTuple):
@@ -107,9 +116,10 @@ class LineTranslation(NamedTuple):
         the next as those of the parts do. With the default length normalization the best translation has log p /
         length, as in one piece.
         """
-        return [t._replace(text=self.request.continuation(t.text)) for t in self._joined()]
+        return [t._replace(text=self.request.continuation(t.text)) for t in self.joined()]
 
-    def _joined(self) -> list[Translation]:
+    def joined(self) -> list[Translation]:
+        """Return `n_best` with what the translation continues."""
         if not self.best:
             return [EMPTY_TRANSLATION]
         if len(self.best) == 1:

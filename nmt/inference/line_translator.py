@@ -100,7 +100,7 @@ class LineTranslator:
             for i, result in zip(indices, group, strict=True):
                 translated[i] = result = result._replace(best=[next(best) for _ in result.segments])
                 if self.glossary is not None:
-                    used = self.glossary.used(self._texts_of_terms(result), result.n_best()[0].text)
+                    used = self.glossary.used(self._texts_of_terms(result), result.joined()[0].text)
                     translated[i] = result._replace(terms=used)
         return translated
 
@@ -136,7 +136,10 @@ class LineTranslator:
             return []
         phrases = [[target for *_, target in self.glossary.find(text)] for text in self._texts_of_terms(result)]
         for text, wanted in zip(result.segments, phrases, strict=True):
-            wanted += [match[0] for match in PLACEHOLDER.finditer(text)] if result.request.placeholders else []
+            found = [match[0] for match in PLACEHOLDER.finditer(text) if result.request.placeholders]
+            wanted += [
+                text for text, written in zip(found, self.translator.written(found), strict=True) if text == written
+            ]
         return phrases
 
     def encode(self, result: LineTranslation) -> tuple[list[list[int]], list[list[int]]]:
@@ -168,7 +171,8 @@ class LineTranslator:
         if not request.markup and not request.placeholders:
             return result
         marked = marked._replace(whole=PLACEHOLDER) if request.placeholders else marked
-        lost, garbled = lost_placeholders(marked, text, request.prefix) if request.placeholders else ([], {})
+        continued = result.joined()[0].text, request.forced
+        lost, garbled = lost_placeholders(marked, *continued) if request.placeholders else ([], {})
         spans: list[ProjectedSpan] = []
         if marked.tags or lost:
             weights = self._unit_weights(result, marked, text)
@@ -187,7 +191,7 @@ class LineTranslator:
         """Return attention (Tu, Su) between the units of the translation `text` and those of the source."""
         model, (sources, targets) = self._model(result.request), self.encode(result)
         reverse = self.reverse if self._is_of_default_language(result.request) else None
-        whole, source, target = result._joined()[0].text, 0, 0
+        whole, source, target = result.joined()[0].text, 0, 0
         swapped = [(best[0].text, text) for text, best in zip(result.segments, result.best, strict=True)]
         ids = reverse.encode_pairs(swapped) if reverse else ([], [])
         backward = dict(reverse.attention_weights(*ids)) if reverse else {}

@@ -28,11 +28,12 @@ def lost_placeholders(marked: MarkedText, translation: str, prefix: str = "") ->
     only, neither in the source nor in the prefix that was asked for, and of the same kind, which it is taken for.
     """
     seen, lost, garbled = Counter[str](), list[Tag](), dict[str, str]()
+    there = Counter(match[0] for match in PLACEHOLDER.finditer(translation))
     known = {match[0] for text in (marked.text, prefix) for match in PLACEHOLDER.finditer(text)}
     foreign = [match for match in PLACEHOLDER.finditer(translation) if match[0] not in known]
     for match in PLACEHOLDER.finditer(marked.text):
         seen[match[0]] += 1
-        if seen[match[0]] <= translation.count(match[0]):
+        if seen[match[0]] <= there[match[0]]:
             continue
         alike = (other[0] for other in foreign if other.lastindex == match.lastindex and other[0] not in garbled)
         if mate := next(alike, None):
@@ -45,10 +46,14 @@ def lost_placeholders(marked: MarkedText, translation: str, prefix: str = "") ->
 
 
 def with_spaces(source: str, translation: str, span: ProjectedSpan) -> ProjectedSpan:
-    """Return a lost placeholder with the spaces that the source has around it and the translation has not."""
+    """Return a lost placeholder with the spaces that the source has around it and the translation has not; and with
+    one beside a word, unless the source has a word there."""
     opening, place, end = span.tag.opening, span.start, span.tag.start + len(html.unescape(span.tag.opening))
     beside = (source[: span.tag.start][-1:], translation[:place][-1:]), (source[end:][:1], translation[place:][:1])
-    before, after = (" " * (there == " " and here.strip() != "") for there, here in beside)
+    before, after = (
+        " " * (here.strip() != "" and (there == " " or (here.isalnum() and not there.isalnum())))
+        for there, here in beside
+    )
     return span._replace(tag=span.tag._replace(opening=before + opening + after))
 
 

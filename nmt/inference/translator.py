@@ -266,6 +266,10 @@ class Translator:
             phrases.append(whole[len(begin) :] if is_subword else ids[len(self.tokenizer.prefixes[1]) :])
         return phrases
 
+    def written(self, texts: Sequence[str]) -> list[str]:
+        """Return target texts as the vocabulary writes them inside a sentence."""
+        return [self.tokenizer.decode_target(ids).strip(" ") for ids in self.encode_phrases(texts)]
+
     def stream_n_best(self, text: str, *, prefix: str = "") -> Iterator[list[Translation]]:
         """Yield the most promising translation of one text after every step, and finally its `n_best` translations."""
         if self.config.method != "beam" or is_blank(text):

@@ -222,7 +222,8 @@ def _status_and_text(error: RequestValidationError) -> tuple[int, str]:
     if first["type"] == "missing":
         return 422, f"{field}: must be given"
     if first["type"] == "extra_forbidden":
-        near = suggest(str(first["loc"][-1]), [*TranslateRequest.model_fields, *AttentionRequest.model_fields])
+        name = str(first["loc"][-1])  # it may be a field of the other kind of request
+        near = suggest(name, {*TranslateRequest.model_fields, *AttentionRequest.model_fields} - {name})
         return 422, f"{field}: unknown" + (f"; did you mean {near}?" if near else "; see /openapi.json")
     value = json.dumps(first.get("input"), default=str)
     message = str(first["msg"])

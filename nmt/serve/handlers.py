@@ -78,7 +78,8 @@ def with_options(served: ServedModel, request: TranslateRequest) -> ServedModel:
     if request.alignment is not None:
         translator = translator.read_from(request.alignment)
     if request.glossary is not None or request.glossary_mode != "hard":
-        glossary = load_glossary(request.glossary, translator, request.glossary_mode)
+        entries = glossary.entries if request.glossary is None and glossary is not None else request.glossary
+        glossary = load_glossary(entries, translator, request.glossary_mode)
     return dataclasses.replace(served, translator=translator, glossary=glossary)
 
 

@@ -337,10 +337,11 @@ const column = (model, limits) => {
   sentence.addEventListener("change", () => showSegment(Number(sentence.value)));
 
   // Mark the words of an element of a translation of one segment, where that is shown, and its words in the source.
-  const traceSpan = ({ details: [segment, ...others] }, span) => {
+  const traceSpan = ({ source, details: [segment, ...others] }, span) => {
     follow.clear();
     if (!span || others.length || segment !== state.segments[state.index] || state.rank || units.value !== "words" || !state.view) return;
-    const sources = wordsIn(segment.source, span.source_start, span.source_end), targets = wordsIn(segment.hypotheses[0].text, span.start, span.end);
+    const skipped = /^(?:<(?:"[^"]*"|'[^']*'|[^'">])*>| )*/.exec(source)[0].replace(/<(?:"[^"]*"|'[^']*'|[^'">])*>/g, "").length;
+    const sources = wordsIn(segment.source, span.source_start - skipped, span.source_end - skipped), targets = wordsIn(segment.hypotheses[0].text, span.start, span.end);
     for (const [line, words] of [[sourceLine, sources], [targetLine, targets]]) for (const i of words) line.children[i]?.classList.add("on");
     state.traced = (t, s) => targets.has(t) && sources.has(s);
     drawLines();

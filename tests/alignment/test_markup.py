@@ -206,6 +206,11 @@ def test_parsing() -> None:
         Tag("<img src=a>", "", 23, 23),
         Tag("<!-- <no> -->", "", 24, 24),
     ]
+    assert [tag.opening for tag in parse_markup("<a href=http://x.y/z?q>b</a><hr id=a/b/><?php x ?>").tags] == [
+        "<a href=http://x.y/z?q>",
+        "<hr id=a/b/>",
+        "<?php x ?>",
+    ]
     assert parse_markup("a&#10;b&#0;&#xD800;&unknown;").text == "a b\ufffd\ufffd&unknown;"
 
 
@@ -218,7 +223,24 @@ def test_parsing() -> None:
         ("a < b", 'markup: the "<" at character 3 begins no tag; write &lt; for the character'),
         (
             "<b>" + "x " * (MAX_UNITS + 1) + "</b>",
-            "markup: the text has more than 4,000 words and marks; split the line",
+            "markup: the text has more than 4,000 words, marks and tags; split the line",
+        ),
+        (
+            "x <i/>" * (MAX_UNITS // 2 + 1),
+            "markup: the text has more than 4,000 words, marks and tags; split the line",
+        ),
+        *(
+            (
+                f"x{text}",
+                f'markup: the "<" at character 2 is no whole {whole}, which are all that may begin so; remove it',
+            )
+            for text in ("<!-- a", "<!-- a -- b -->", "<![CDATA[a]]>", "<!DOCTYPE html>", "<??>")
+            for whole in ["comment or instruction"]
+        ),
+        *(
+            (f"x{text}y</a>", f'markup: the "<" at character 2 begins a tag that cannot be read; write {how}')
+            for text in ('<a title="b < c">', '<a x="1"y="2">', "<a x='1>", "<a x==1>", "<a ")
+            for how in ['attributes as name="value", < in them as &lt;, and > at the end']
         ),
     ],
 )
@@ -234,6 +256,16 @@ def carried(source: str, translation: str, links: list[tuple[int, int]]) -> str:
     for i, j in links:
         weights[j, i] = 1
     return render(translation, project(marked, translation, weights))
+
+
+def test_an_element_without_text_in_a_long_text() -> None:
+    words = [f"w{i}" for i in range(300)]
+    for place in (3, 70, 150, 299):
+        source = " ".join([*words[:place], "<i/>", *words[place:]])
+        moved = [(i, (i + 40) % 300) for i in range(300)]  # the last 40 come first
+        line = carried(source, " ".join(words).replace("w", "v"), moved)
+        assert line.replace("<i/>", "") == " ".join(words).replace("w", "v")
+        assert len(line[: line.index("<i/>")].split()) == (place + 40) % 300
 
 
 def test_projection_along_links() -> None:

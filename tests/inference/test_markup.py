@@ -12,13 +12,14 @@ import torch
 
 from nmt.alignment import AlignmentSource, StoredAlignmentSource
 from nmt.alignment.markup import MarkedText, Tag, parse_markup, units
+from nmt.alignment.markup import ProjectedSpan as SpanOf
 from nmt.attention import AttentionConfig
 from nmt.data import Tokenizer, TokenizerConfig
 from nmt.evaluation.span_projection import span_score
 from nmt.inference.glossary import load_glossary
 from nmt.inference.line_request import LineRequest, LineTranslation
 from nmt.inference.line_translator import LineTranslator
-from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders
+from nmt.inference.placeholders import PLACEHOLDER, lost_placeholders, with_spaces
 from nmt.inference.translator import Translation, Translator
 from nmt.models import build_model
 from nmt.models.rnn import RNNConfig
@@ -190,7 +191,8 @@ def test_a_translation_begins_with_its_prefix_or_continues_a_text() -> None:
     ("line", "message"),
     [
         ("[1]", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
-        ("{", 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
+        ('{"text": a}', "input_format=jsonl: no JSON: Expecting value at character 10"),
+        ("5" * 5000, 'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}'),
         pytest.param(
             "[" * 100_000,
             'input_format=jsonl: a line must be an object with the key "text", as {"text": "Hello!"}',
@@ -263,6 +265,14 @@ def test_lost_placeholders() -> None:
     assert lost_placeholders(marked, "{b} {b}") == ([Tag("{a}", "", 0, 0, 0)], {})
     assert lost_placeholders(marked, "{b} {aa} {b}") == ([], {"{aa}": "{a}"})
     assert lost_placeholders(marked, "{aa} {b} {b}", "{aa}") == ([Tag("{a}", "", 0, 0, 0)], {})  # the prefix stays
+    for source, translation in (
+        ("{x}", "${x} {{x}}"),
+        ("%s", "%st"),
+        ("http://a.b/x", "http://a.b/x/c"),
+        ("me@x.org", "time@x.org.de"),
+    ):  # a part of another one is none
+        lost, garbled = lost_placeholders(MarkedText(source, []), translation, translation)
+        assert ([tag.opening for tag in lost], garbled) == ([source], {})
 
 
 def written(model: LineTranslator, source: str, translation: str, **request: Any) -> LineTranslation:
@@ -289,6 +299,54 @@ def test_lost_placeholders_are_put_back() -> None:
         assert written(model, "{dog} sees", "THE CAT SEES", placeholders=True, prefix=prefix).text.startswith(prefix)
 
 
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("the dog sees https://x.org/a, but hears.", "THE DOG SEES HEARS"),
+        ("write me@x.org.", "WRITE"),
+        ("%s, he comes", "HE COMES"),
+        ("({n})", "THE 日本"),
+        ("the `a`: cat", "THE CAT"),
+    ],
+)
+def test_no_word_touches_a_placeholder_that_is_put_back(source: str, translation: str) -> None:
+    model = LineTranslator(translator(), 100)
+    result = written(model, source, translation, placeholders=True)
+    assert result.lost == [match[0] for match in PLACEHOLDER.finditer(source)]
+    assert [match[0] for match in PLACEHOLDER.finditer(result.text)] == result.lost
+    before, after = result.text.split(result.lost[0])
+    assert not before[-1:].isalnum()
+    assert not after[:1].isalnum()
+
+
+def test_a_placeholder_inside_a_word_stays_there() -> None:
+    result = written(LineTranslator(translator(), 100), "a{n}b", "", placeholders=True)
+    assert result.text == "{n}"
+    for source, shown in (("a{n}b", "{n}"), ("(a{n})", "{n} "), ("({n}b)", " {n}"), ("a {n}.", " {n} ")):
+        place = source.index("{")
+        assert with_spaces(source, "AB", SpanOf(Tag("{n}", "", place, place), 1, 1, 0.0)).tag.opening == shown
+
+
+def test_what_a_translation_continues_has_its_terms_and_placeholders() -> None:
+    base = translator()
+    model = LineTranslator(base, 100, is_json=True, glossary=load_glossary({"dog": "DOG"}, base))
+    line = {"text": "the dog sees {x} and {y}", "suffix_of": "THE DOG SEES {x}", "placeholders": True}
+    (result,) = model.translate_lines([json.dumps(line).encode()])
+    assert [(term.source, term.used) for term in result.terms] == [("dog", True)]
+    assert "{x}" not in result.text
+    assert result.text.count("{y}") == 1
+
+
+def test_the_search_is_not_asked_for_a_placeholder_that_the_vocabulary_lacks() -> None:
+    base = translator(type="word", vocab_size=100)
+    glossary = load_glossary({"dog": "DOG"}, base)
+    model = LineTranslator(base, 100, LineRequest(placeholders=True), glossary=glossary)
+    (result,) = model.translate_lines([b"the dog sees {name}"])
+    assert model._phrases(result) == [["DOG"]]
+    assert result.lost == ["{name}"]
+    assert [term.used for term in result.terms] == [True]
+
+
 def test_placeholders_are_required_phrases_beside_a_glossary() -> None:
     model = LineTranslator(translator(), 100, LineRequest(placeholders=True))
     plain = model.translate_lines([b"the {dog} sees %s"])[0]
@@ -306,14 +364,18 @@ def test_scores_of_spans() -> None:
         marked = parse_markup(line)
         return [SpanOf(tag, tag.start, tag.end, 1.0) for tag in marked.tags]
 
-    from nmt.alignment.markup import ProjectedSpan as SpanOf
-
     human = parse_markup("<a>one two</a> three <b>four</b>, <c></c>")
     assert span_score([(spans("<a>one two</a> three <b>four</b>,"), human)]) == (2, 1.0, 1.0, 0.0)
     # a: one of two units, a boundary is off by one; b: two for one; d and c do not count
     score = span_score([(spans("<a>one</a> <d>two</d> three <b>four,</b> <c></c>"), human)])
     assert score == pytest.approx((2, 0.0, 2 * (1 + 1) / (1 + 2 + 2 + 1), (0.5 + 0.5) / 2))
     assert span_score([]) == (0, 0.0, 0.0, 0.0)
+    # of several elements of one name each is compared with its own: with the same attributes, or in their order
+    human = parse_markup("<b>one</b> <a x='2'>two</a> <a x='1'>three</a> <b>four</b>")
+    found = spans("<b>one</b> <a x='2'>two</a> <a x='1'>three</a> <b>four</b>")
+    assert span_score([([found[i] for i in (0, 2, 1, 3)], human)]) == (4, 1.0, 1.0, 0.0)
+    assert span_score([(spans("<b>one</b> <a x='1'>two</a> <a x='2'>three</a> <b>four</b>"), human)])[1] == 0.5
+    assert span_score([(spans("<b>one</b> two <b>three</b> <b>four</b>"), human)])[:2] == (2, 0.5)
 
 
 HOSTILE = (

@@ -55,6 +55,7 @@ def alive(client) -> bool:
         ("translate", {"lines": ["a", "a" * 2001]}, 413, "lines.1: 2,001 characters are more than 2,000"),
         ("translate", ["text"], 422, "the body"),
         ("stream", {"text": "a", "beam_size": 21}, 422, "max_beam"),
+        ("attention", {"source": "a", "target": "a", "markup": True}, 422, "markup: unknown; see /openapi.json"),
         ("attention", {"source": "a"}, 422, "tokens or target must be given"),
         ("attention", {"source": "a", "target": "a", "tokens": []}, 422, "and not both"),
         ("attention", {"target": "a"}, 422, "source: must be given"),

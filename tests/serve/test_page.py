@@ -636,6 +636,10 @@ def test_a_span_marks_its_words_in_both_lines(show, client):
     assert span["text"].strip() in " ".join(touched)
     column.locator(".translation a, .translation > span").first.focus()
     assert column.locator(".source-line .on").all_inner_texts() == ["house"]
+    carry(page, '  <!-- > --><i title="a > b"> </i>' + TAGGED)
+    column.locator(".translation b").hover()
+    column.locator(".source-line .on").first.wait_for()
+    assert column.locator(".source-line .on").all_inner_texts() == ["red", "dogs"]
     page.mouse.move(0, 0)
     page.focus("#text")
     assert column.locator(".source-line .on").count() == 0
