@@ -209,9 +209,7 @@ def project(marked: MarkedText, translation: str, weights: npt.ArrayLike) -> lis
         for i in (i for i in siblings if i not in chosen):
             first, before, last = inside[parent][0], inside[i][0], inside[parent][1]
             near = slice(max(first, before - REACH), min(last, before + REACH))
-            distances = (
-                np.arange(near.start, near.stop) - before
-            )  # the unit after the boundary has 0, that before it -1
+            distances = np.arange(near.start, near.stop) - before  # -1 just before the boundary, 0 just after it
             signs = np.where(distances < 0, 1, -1) * DECAY ** np.where(distances < 0, -1.0 - distances, distances)
             evidence = np.where(allowed, np.cumsum(np.append(0, matrix[:, near] @ signs)), -np.inf)
             place = low if before <= first else high if before >= last else int(evidence.argmax())

@@ -77,9 +77,9 @@ def with_options(served: ServedModel, request: TranslateRequest) -> ServedModel:
     translator.config = _search_config(translator.config, request)
     if request.alignment is not None:
         translator = translator.read_from(request.alignment)
-    if request.glossary is not None or request.glossary_mode != "hard":
+    if request.glossary is not None or request.glossary_mode is not None:
         entries = glossary.entries if request.glossary is None and glossary is not None else request.glossary
-        glossary = load_glossary(entries, translator, request.glossary_mode)
+        glossary = load_glossary(entries, translator, request.glossary_mode or "hard")
     return dataclasses.replace(served, translator=translator, glossary=glossary)
 
 

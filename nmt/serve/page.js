@@ -340,7 +340,7 @@ const column = (model, limits) => {
   const traceSpan = ({ source, details: [segment, ...others] }, span) => {
     follow.clear();
     if (!span || others.length || segment !== state.segments[state.index] || state.rank || units.value !== "words" || !state.view) return;
-    const skipped = /^(?:<(?:"[^"]*"|'[^']*'|[^'">])*>| )*/.exec(source)[0].replace(/<(?:"[^"]*"|'[^']*'|[^'">])*>/g, "").length;
+    const skipped = /^ */.exec(source.replace(/<(?:"[^"]*"|'[^']*'|[^'">])*>/g, ""))[0].length; // a segment begins behind them
     const sources = wordsIn(segment.source, span.source_start - skipped, span.source_end - skipped), targets = wordsIn(segment.hypotheses[0].text, span.start, span.end);
     for (const [line, words] of [[sourceLine, sources], [targetLine, targets]]) for (const i of words) line.children[i]?.classList.add("on");
     state.traced = (t, s) => targets.has(t) && sources.has(s);

@@ -74,7 +74,9 @@ class TranslateRequest(RequestModel):
         max_length=MAX_TERMS,
         description="target terms by source terms; null: the server's glossary, if it has one",
     )
-    glossary_mode: str = Field("hard", description="of `glossary`: hard or soft")
+    glossary_mode: str | None = Field(
+        None, description="hard or soft; null: hard for `glossary`, for the server's glossary as it was started"
+    )
 
 
 class AttentionRequest(RequestModel):

@@ -109,18 +109,21 @@ def test_the_glossary_of_the_server_is_of_one_language(run: Path, tmp_path: Path
     assert "terms" not in french
 
 
-def test_a_request_takes_the_glossary_of_the_server_as_soft(run: Path, tmp_path: Path) -> None:
+def test_a_request_takes_the_glossary_of_the_server_as_hard_or_soft(run: Path, tmp_path: Path) -> None:
     (tmp_path / "terms.tsv").write_text("old\tHOUSES\n", "utf-8")
     tokenizer = Translator.from_checkpoint(checkpoint.load(run / "terms/checkpoints/best.pt"), None, CPU).tokenizer
-    with serving(run, ["terms"], lambda served: None, glossary=str(tmp_path / "terms.tsv")) as client:
-        hard, soft = (
-            client.post("/api/translate", {"text": TEXT, "glossary_mode": mode}).json["sentences"][0]
-            for mode in ("hard", "soft")
-        )
-    assert soft["details"][0]["tokens"] == annotate(tokenizer, TEXT, [(4, 7, "HOUSES")])
-    assert hard["details"][0]["tokens"] == tokenizer.encode_source([TEXT])[0]
-    assert "HOUSES" in hard["translation"]
-    assert [one["terms"][0]["target"] for one in (hard, soft)] == ["HOUSES", "HOUSES"]
+    for own, other in (("hard", "soft"), ("soft", "hard")):
+        options = {"glossary": str(tmp_path / "terms.tsv"), "glossary_mode": own}
+        with serving(run, ["terms"], lambda served: None, **options) as client:
+            modes = {own: None, other: other}
+            found = {
+                mode: client.post("/api/translate", {"text": TEXT, "glossary_mode": asked}).json["sentences"][0]
+                for mode, asked in modes.items()
+            }
+        assert found["soft"]["details"][0]["tokens"] == annotate(tokenizer, TEXT, [(4, 7, "HOUSES")])
+        assert found["hard"]["details"][0]["tokens"] == tokenizer.encode_source([TEXT])[0]
+        assert "HOUSES" in found["hard"]["translation"]
+        assert [one["terms"][0]["target"] for one in found.values()] == ["HOUSES", "HOUSES"]
 
 
 def test_attention_is_to_the_source_with_its_soft_terms(run: Path, tmp_path: Path) -> None:
