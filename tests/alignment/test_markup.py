@@ -214,6 +214,15 @@ def test_parsing() -> None:
     assert parse_markup("a&#10;b&#0;&#xD800;&unknown;").text == "a b\ufffd\ufffd&unknown;"
 
 
+NO_COMMENT = (
+    'markup: the "<" at character 2 is no whole comment or instruction, which are all that may begin so; remove it'
+)
+NO_TAG = (
+    'markup: the "<" at character 2 begins a tag that cannot be read; write attributes as name="value", '
+    "< in them as &lt;, and > at the end"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -230,18 +239,10 @@ def test_parsing() -> None:
             "markup: the text has more than 4,000 words, marks and tags; split the line",
         ),
         *(
-            (
-                f"x{text}",
-                f'markup: the "<" at character 2 is no whole {whole}, which are all that may begin so; remove it',
-            )
+            (f"x{text}", NO_COMMENT)
             for text in ("<!-- a", "<!-- a -- b -->", "<![CDATA[a]]>", "<!DOCTYPE html>", "<??>")
-            for whole in ["comment or instruction"]
         ),
-        *(
-            (f"x{text}y</a>", f'markup: the "<" at character 2 begins a tag that cannot be read; write {how}')
-            for text in ('<a title="b < c">', '<a x="1"y="2">', "<a x='1>", "<a x==1>", "<a ")
-            for how in ['attributes as name="value", < in them as &lt;, and > at the end']
-        ),
+        *((f"x{text}y</a>", NO_TAG) for text in ('<a title="b < c">', '<a x="1"y="2">', "<a x='1>", "<a x==1>", "<a ")),
     ],
 )
 def test_markup_that_is_not_well_formed(line: str, message: str) -> None:

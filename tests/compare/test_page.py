@@ -441,8 +441,14 @@ def test_a_word_is_traced_through_every_model(show, make_comparison) -> None:
     assert opened.url.endswith(f"#sentence-{number}")
 
 
-def test_matrices_fit_their_cards(show, make_comparison) -> None:
+def test_a_page_opened_at_a_sentence_shows_it_and_matrices_fit_their_cards(show, make_comparison) -> None:
     opened = show(make_comparison(), "#sentence-3", viewport={"width": 1150, "height": 900})
+    opened.wait_for_selector("#models td")
+    assert opened.evaluate("scrollY") > 0
+    assert abs(opened.evaluate("document.getElementById('sentence').getBoundingClientRect().top")) < 1
+    opened.keyboard.press("Tab")  # begins at the top of the page all the same
+    above = "document.activeElement.compareDocumentPosition(document.getElementById('sentence'))"
+    assert opened.evaluate(above) == 4  # the sentence follows
     opened.select_option("#units", "pieces")
     sizes = "all => all.map(e => e.scrollWidth - e.clientWidth)"
     assert opened.eval_on_selector_all("#models .scroll:has(td)", sizes) == [0, 0]
