@@ -637,6 +637,7 @@ def test_a_span_marks_its_words_in_both_lines(show, client):
     column.locator(".translation a, .translation > span").first.focus()
     assert column.locator(".source-line .on").all_inner_texts() == ["house"]
     carry(page, '  <!-- > --><i title="a > b"> </i>' + TAGGED)
+    shades(column)
     column.locator(".translation b").hover()
     column.locator(".source-line .on").first.wait_for()
     assert column.locator(".source-line .on").all_inner_texts() == ["red", "dogs"]
